@@ -1,0 +1,92 @@
+//! What this device should be: the result of resolving a verified tree.
+
+use std::collections::BTreeMap;
+
+use evenkeel_schema::app::{Check, Gate, OnChange, OnRemove};
+use evenkeel_schema::name::{AppName, DeviceId, ServiceName};
+use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::service::{Network, Service, Volume};
+use serde::{Deserialize, Serialize};
+
+use super::revision::ContentId;
+
+/// The whole desired state of one device. Valid as a whole; every image pinned; no content inside, only its ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredState {
+    /// The device this was resolved for.
+    pub device: DeviceId,
+    /// The fleet's name.
+    pub fleet: String,
+    /// Its apps.
+    pub apps: BTreeMap<AppName, DesiredApp>,
+}
+
+/// One app on this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct DesiredApp {
+    /// Files by their declared path.
+    pub files: BTreeMap<AbsPath, DesiredFile>,
+    /// Containers.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Networks by their key; `default` is implied where a service names none.
+    pub networks: BTreeMap<ServiceName, Network>,
+    /// Volumes by their key.
+    pub volumes: BTreeMap<ServiceName, Volume>,
+    /// What "works" means beyond the containers' health.
+    pub checks: Vec<Check>,
+    /// Deadline and soak.
+    pub gate: Gate,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredFile {
+    /// Its content.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Permission bits (`0o640`).
+    pub mode: u32,
+    /// Owner, by name or number, as declared.
+    pub owner: String,
+    /// Group, by name or number, as declared.
+    pub group: String,
+    /// What its change makes happen.
+    pub on_change: Vec<OnChange>,
+    /// What happens when it is no longer declared.
+    pub on_remove: OnRemove,
+    /// Whether a secret went into it: then its content is never shown.
+    pub secret: bool,
+}
+
+/// File contents by id.
+pub type Contents = BTreeMap<ContentId, Vec<u8>>;
+
+/// A desired state with all file contents it names: what a kept revision needs to be put back with no network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The state.
+    pub state: DesiredState,
+    /// Every content that the state names.
+    pub contents: Contents,
+}
+
+impl DesiredState {
+    /// The id of what this resolves to: equal states have equal ids, whatever commit they came from.
+    #[must_use]
+    pub fn content_id(&self) -> ContentId {
+        let canonical =
+            serde_json::to_vec(self).expect("maps have string keys, so JSON can express the state");
+        ContentId::of(&canonical)
+    }
+
+    /// Every file with the app that owns it.
+    pub fn files(&self) -> impl Iterator<Item = (&AppName, &AbsPath, &DesiredFile)> {
+        self.apps.iter().flat_map(|(app, desired)| {
+            desired
+                .files
+                .iter()
+                .map(move |(path, file)| (app, path, file))
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! What the device remembers: the floor, what was good, what was refused, what was tried, what is ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evenkeel_schema::app::OnRemove;
+use evenkeel_schema::path::AbsPath;
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Report;
+use super::resource::ServiceId;
+use super::revision::{CommitId, ContentId, Timestamp, TreeId};
+
+/// The anti-rollback mark: a tip must descend from this commit. Kept in three copies, each with this generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Rises with each change, resets too.
+    pub generation: u64,
+    /// The newest commit that became good here (or the newest verified, as policy says).
+    pub commit: CommitId,
+    /// The latest time this device knows to have passed: judged with signature windows.
+    pub time: Timestamp,
+}
+
+/// A revision that became good here: the only thing `Keep` accepts. Made by the journal alone, when it commits (which
+/// takes the gate's proof) and when it reads back a record that carries its own device-local authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoodRevision {
+    commit: CommitId,
+    tree: TreeId,
+    content: ContentId,
+    at: Timestamp,
+}
+
+impl GoodRevision {
+    /// For the journal alone: see the type.
+    pub(crate) const fn authenticated(
+        commit: CommitId,
+        tree: TreeId,
+        content: ContentId,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            commit,
+            tree,
+            content,
+            at,
+        }
+    }
+
+    /// The commit.
+    #[must_use]
+    pub const fn commit(&self) -> &CommitId {
+        &self.commit
+    }
+
+    /// Its tree.
+    #[must_use]
+    pub const fn tree(&self) -> &TreeId {
+        &self.tree
+    }
+
+    /// What it resolved to.
+    #[must_use]
+    pub const fn content(&self) -> &ContentId {
+        &self.content
+    }
+
+    /// When it became good.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
+/// A revision that is being tried: written before the first step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The commit.
+    pub commit: CommitId,
+    /// What it resolved to.
+    pub content: ContentId,
+    /// How many tries were spent, this one included, that no clean stop gave back.
+    pub tries: u32,
+    /// When this try began.
+    pub since: Timestamp,
+    /// The paths this try may leave staging files beside.
+    pub paths: BTreeSet<AbsPath>,
+}
+
+/// A revision that the gate (or three unclean ends) refused. Remembered by commit and by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The commit.
+    pub commit: CommitId,
+    /// What it resolved to.
+    pub content: ContentId,
+    /// Why, in one sentence.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A revision put off for a reason that is not its fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferral {
+    /// The commit.
+    pub commit: CommitId,
+    /// Why.
+    pub why: String,
+    /// How often in a row.
+    pub times: u32,
+    /// Not before.
+    pub until: Timestamp,
+}
+
+/// A person's `rollback`: holds the device at this good revision until `resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The good revision's commit.
+    pub commit: CommitId,
+    /// When it was asked for.
+    pub at: Timestamp,
+}
+
+/// What we put on the device and may take away again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Inventory {
+    /// Files that we wrote.
+    pub files: BTreeMap<AbsPath, OwnedFile>,
+    /// Services that we run (their containers carry our labels; this is what `history` and pruning speak of).
+    pub services: BTreeSet<ServiceId>,
+}
+
+/// A file that we wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedFile {
+    /// What we wrote last.
+    pub content: ContentId,
+    /// What happens when it is no longer declared.
+    pub on_remove: OnRemove,
+    /// Whether something of a person's stood there before our first write; a copy is kept.
+    pub replaced: bool,
+}
+
+/// One deployment in the history, as `evenkeel history` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// The commit it moved to.
+    pub commit: CommitId,
+    /// What it resolved to, where it came that far.
+    pub content: Option<ContentId>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How it ended.
+    pub result: DeploymentResult,
+    /// Why, in one sentence.
+    pub why: String,
+    /// The steps that were taken, each with its reason.
+    pub steps: Vec<String>,
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentResult {
+    /// Applied, healthy through its soak: last-good now.
+    Good,
+    /// Applied, found unhealthy.
+    Refused,
+    /// Put off; last-good came back.
+    Deferred,
+    /// Put back to a good revision, by a person or after a refusal.
+    RolledBack,
+    /// Drift was put right.
+    Healed,
+    /// Stopped before its end (power, a newer commit, a stop).
+    Interrupted,
+}
+
+/// Everything that the journal holds, as read: what deciders look at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Good revisions, newest first. At most [`KEPT`] with distinct content are complete.
+    pub good: Vec<GoodRevision>,
+    /// What is being tried, or was when the agent ended uncleanly.
+    pub trial: Option<Trial>,
+    /// Refused revisions, newest first, bounded.
+    pub refused: Vec<Refusal>,
+    /// The deferral in force.
+    pub deferred: Option<Deferral>,
+    /// A person's rollback.
+    pub pin: Option<Pin>,
+    /// A person's pause.
+    pub paused: bool,
+    /// What is ours.
+    pub inventory: Inventory,
+    /// What `status` last told, for a look without a daemon.
+    pub report: Option<Report>,
+    /// The journal's own copy of the floor.
+    pub floor: Option<Floor>,
+}
+
+/// How many good revisions with distinct content stay complete on the device.
+pub const KEPT: usize = 3;
+/// How many unclean ends in a row refuse a revision.
+pub const TRIES: u32 = 3;
+
+impl Ledger {
+    /// The newest good revision.
+    #[must_use]
+    pub fn last_good(&self) -> Option<&GoodRevision> {
+        self.good.first()
+    }
+
+    /// The refusal of this commit or this content, if there is one.
+    #[must_use]
+    pub fn refusal(&self, commit: &CommitId, content: Option<&ContentId>) -> Option<&Refusal> {
+        self.refused
+            .iter()
+            .find(|refusal| refusal.commit == *commit || Some(&refusal.content) == content)
+    }
+}

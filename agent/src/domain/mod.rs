@@ -1,0 +1,11 @@
+//! Words only: what the rooms above talk about. No I/O, no clock, no decisions.
+
+pub mod commit;
+pub mod container;
+pub mod desired;
+pub mod history;
+pub mod observed;
+pub mod outcome;
+pub mod resource;
+pub mod revision;
+pub mod tree;

@@ -1,0 +1,38 @@
+//! The documents of one revision.
+
+use std::collections::BTreeMap;
+
+/// The documents under one tree id that were asked for: size-capped, in memory. Paths are inside the repository
+/// (`apps/mqtt/app.toml`), and come from tree objects alone, never from a ref or a checkout.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tree {
+    /// Every document by its path.
+    pub documents: BTreeMap<String, Document>,
+}
+
+/// One entry of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// A regular file's content.
+    File(Vec<u8>),
+    /// A symbolic link and what it points to. Never followed.
+    Symlink(String),
+    /// A submodule. Never fetched.
+    Submodule,
+}
+
+impl Tree {
+    /// Adds the documents of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.documents.extend(other.documents);
+    }
+
+    /// The bytes of a regular file.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        match self.documents.get(path) {
+            Some(Document::File(bytes)) => Some(bytes),
+            Some(Document::Symlink(_) | Document::Submodule) | None => None,
+        }
+    }
+}

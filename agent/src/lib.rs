@@ -1,0 +1,11 @@
+//! Keeps a device at a signed git branch.
+//!
+//! Rooms, from the bottom: `domain` (words), `trust`, `select`, `resolve`, `plan`, `gate`, `schedule` (pure deciders),
+//! `port` (what the loop needs of the outside), `adapter` (the outside), `cycle`, `apply`, `daemon` (the loop), `cli`.
+//! Arrows point down only; a test reads each room's `use` lines.
+
+pub mod domain;
+pub mod gate;
+pub mod plan;
+pub mod port;
+pub mod trust;

@@ -1,0 +1,166 @@
+//! Where containers run: Docker or Podman through the Docker API.
+
+use std::time::Duration;
+
+use evenkeel_schema::image::ImageRef;
+use evenkeel_schema::name::{AppName, DeviceId};
+use evenkeel_schema::service::{Network, Service, Volume};
+
+use super::Retry;
+use crate::domain::container::ContainerSpec;
+use crate::domain::observed::{EngineView, Health, ObservedContainer};
+use crate::domain::outcome::PullProgress;
+
+/// Why the engine did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nobody answers at the socket, or not in time.
+    #[error("the container engine at {socket} does not answer")]
+    Down {
+        /// The socket.
+        socket: String,
+        /// Why.
+        #[source]
+        cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// An image cannot be had: the registry is unreachable, does not have it, or refuses us.
+    #[error("cannot get image {image}")]
+    Image {
+        /// The image as declared.
+        image: String,
+        /// Whether the registry said it does not exist (a person must act) or just did not answer.
+        retry: Retry,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine refused the request itself (a bad setting, a taken port or name).
+    #[error("the container engine refused to {what}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What it answered.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine failed while doing it.
+    #[error("the container engine failed to {what}")]
+    Failed {
+        /// What was asked.
+        what: String,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The engine.
+pub trait Engine {
+    /// Looks at everything of ours (label and device id), at names, networks and volumes, and at `images`.
+    ///
+    /// # Errors
+    /// [`EngineError::Down`] where it does not answer.
+    async fn observe(
+        &self,
+        device: &DeviceId,
+        images: &[ImageRef],
+    ) -> Result<EngineView, EngineError>;
+
+    /// Pulls an image by its digest and makes sure that it is complete on disk. `progress` is called as it goes.
+    ///
+    /// # Errors
+    /// [`EngineError::Image`] or [`EngineError::Down`].
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: &mut dyn FnMut(&PullProgress),
+    ) -> Result<(), EngineError>;
+
+    /// Makes a network for an app, with our labels.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn create_network(
+        &self,
+        name: &str,
+        device: &DeviceId,
+        app: &AppName,
+        key: &str,
+        network: &Network,
+        config: &str,
+    ) -> Result<(), EngineError>;
+
+    /// Makes a volume for an app, with our labels.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn create_volume(
+        &self,
+        name: &str,
+        device: &DeviceId,
+        app: &AppName,
+        key: &str,
+        volume: &Volume,
+        config: &str,
+    ) -> Result<(), EngineError>;
+
+    /// Removes a network that carries our label.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Gone already is no error.
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Makes a container, with the engine's restart policy `no`: [`Engine::set_restart`] arms it once its revision is
+    /// good. Does not start it. Returns the engine's id.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
+
+    /// Starts a container; already running is no error.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn start(&self, engine_id: &str) -> Result<(), EngineError>;
+
+    /// Stops a container, with SIGKILL after `grace`; already stopped or gone is no error.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn stop(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError>;
+
+    /// Stops and starts a container.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn restart(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError>;
+
+    /// Sends a signal (`HUP`).
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn signal(&self, engine_id: &str, signal: &str) -> Result<(), EngineError>;
+
+    /// Removes a container (not its named volumes); gone already is no error.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn remove(&self, engine_id: &str) -> Result<(), EngineError>;
+
+    /// Sets the engine's restart policy in place: `no`, `always`, `on-failure[:n]`, `unless-stopped`.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError>;
+
+    /// The container's health now. Where the engine never runs health checks (Podman without systemd), runs the
+    /// declared test itself, at the declared interval, and counts retries and the start period.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn health(
+        &self,
+        container: &ObservedContainer,
+        service: &Service,
+    ) -> Result<Health, EngineError>;
+}

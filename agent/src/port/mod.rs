@@ -1,0 +1,58 @@
+//! What the loop needs of the outside, as traits. Adapters implement them; tests have in-memory twins.
+//!
+//! Everything runs on one thread (a current-thread runtime), so no future needs to be `Send`.
+
+#![expect(
+    async_fn_in_trait,
+    reason = "one current-thread runtime: no future crosses threads, so no Send bound is wanted"
+)]
+
+pub mod clock;
+pub mod engine;
+pub mod files;
+pub mod journal;
+pub mod reporter;
+pub mod source;
+pub mod units;
+
+/// Whether trying the same thing again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The world may change by itself: network, engine, a full disk.
+    Later,
+    /// A person must change something first.
+    Never,
+}
+
+/// The whole outside, bundled.
+pub trait World {
+    /// Where revisions come from.
+    type Source: source::Source;
+    /// Where containers run.
+    type Engine: engine::Engine;
+    /// Where files live.
+    type Files: files::Files;
+    /// The service manager.
+    type Units: units::Units;
+    /// What is remembered.
+    type Journal: journal::Journal;
+    /// Who is told.
+    type Reporter: reporter::Reporter;
+    /// What time it is.
+    type Clock: clock::Clock;
+
+    /// Where revisions come from.
+    fn source(&self) -> &Self::Source;
+    /// Where containers run.
+    fn engine(&self) -> &Self::Engine;
+    /// Where files live.
+    fn files(&self) -> &Self::Files;
+    /// The service manager.
+    fn units(&self) -> &Self::Units;
+    /// What is remembered.
+    fn journal(&self) -> &Self::Journal;
+    /// Who is told.
+    fn reporter(&self) -> &Self::Reporter;
+    /// What time it is.
+    fn clock(&self) -> &Self::Clock;
+}

@@ -1,0 +1,107 @@
+//! Where revisions come from.
+
+use super::Retry;
+use crate::domain::commit::RawCommit;
+use crate::domain::history::Floor;
+use crate::domain::revision::{CommitId, TreeId};
+use crate::domain::tree::Tree;
+
+/// Why a source did not give what was asked. `Display` is one clear sentence with the place; the chain says why.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The remote could not be reached or broke off: network, DNS, TLS, a deadline, a byte cap, a refused login.
+    #[error("cannot fetch from {remote}")]
+    Remote {
+        /// The remote, without credentials.
+        remote: String,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The remote answered, and has no such branch.
+    #[error("{remote} has no branch `{branch}`")]
+    NoBranch {
+        /// The remote, without credentials.
+        remote: String,
+        /// The branch.
+        branch: String,
+    },
+    /// Something local that a person must mend: an unreadable key file, a missing `ssh`, a bad host key.
+    #[error("{what}")]
+    Setup {
+        /// What and where, with the next move.
+        what: String,
+        /// Why.
+        #[source]
+        cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The local store of git objects failed or is damaged.
+    #[error("the local git store failed: {what}")]
+    Store {
+        /// What was tried.
+        what: String,
+        /// Why.
+        #[source]
+        cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The revision is larger than a device takes.
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+impl SourceError {
+    /// Whether trying again can help.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Remote { .. } | Self::NoBranch { .. } | Self::Store { .. } => Retry::Later,
+            Self::Setup { .. } | Self::TooLarge(_) => Retry::Never,
+        }
+    }
+}
+
+/// Where revisions come from: a branch of a git remote, and the local store of what was fetched.
+pub trait Source {
+    /// Asks the remote for the branch's tip and fetches what is missing, deepening a shallow history until the tip's
+    /// descent from `floor` is known (within a cap). What it returns is synced to disk. Where the tip is the one that
+    /// is already here, nothing is written.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError>;
+
+    /// The tip as last fetched, from the local store; no network.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] where the store is damaged.
+    async fn local_tip(&self, floor: Option<&CommitId>) -> Result<Option<RawCommit>, SourceError>;
+
+    /// Any commit of the local store by its id; no network. `None` where it is not here.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] where the store is damaged.
+    async fn commit(
+        &self,
+        id: &CommitId,
+        floor: Option<&CommitId>,
+    ) -> Result<Option<RawCommit>, SourceError>;
+
+    /// Reads documents under a tree: each of `paths` is a file, or a folder that is read whole. A path that is not in
+    /// the tree is simply absent from the answer. Capped in number, depth and size.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] or [`SourceError::TooLarge`].
+    async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError>;
+
+    /// The floor's copy that lives as a ref (`refs/evenkeel/floor/<generation>/<time>`); `None` where there is none.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`].
+    fn floor_ref(&self) -> Result<Option<Floor>, SourceError>;
+
+    /// Writes the floor's ref, synced, and removes older ones.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`].
+    fn set_floor_ref(&self, floor: &Floor) -> Result<(), SourceError>;
+}

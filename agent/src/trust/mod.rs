@@ -1,0 +1,3 @@
+//! Bytes in, proof out: who signed a commit, and whether policy allows it. Pure.
+
+pub mod verified;

@@ -1,0 +1,113 @@
+//! `/etc/evenkeel/agent.toml`: what the device's owner decides.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::name::DeviceId;
+
+/// The whole of agent.toml, validated, with its defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentConfig {
+    /// Where the agent keeps its state; `/var/lib/evenkeel`.
+    pub state_dir: PathBuf,
+    /// Declared file paths and the sources of bind mounts land under it; `/`.
+    pub root: PathBuf,
+    /// `[device]`.
+    pub device: DeviceSection,
+    /// `[source]`.
+    pub source: SourceSection,
+    /// `[trust]`.
+    pub trust: TrustSection,
+    /// `[guard]`.
+    pub guard: GuardSection,
+    /// `[engine]`.
+    pub engine: EngineSection,
+}
+
+/// `[device]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceSection {
+    /// The device's id; the host name where none is given.
+    pub id: Option<DeviceId>,
+    /// Labels that groups match; those signed in `devices/<id>.toml` win.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `[source]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSection {
+    /// Remotes in the order in which they are asked: https, http, ssh or file URLs.
+    pub urls: Vec<String>,
+    /// The branch.
+    pub branch: String,
+    /// Time between polls, before jitter; 60 s.
+    pub interval: Duration,
+    /// A file with a bearer token, or with the password where the URL names a user.
+    pub token_file: Option<PathBuf>,
+    /// A private key for ssh.
+    pub ssh_key: Option<PathBuf>,
+    /// Pinned host keys for ssh.
+    pub known_hosts: Option<PathBuf>,
+    /// Client certificate chain, PEM.
+    pub client_cert: Option<PathBuf>,
+    /// Client certificate's key, PEM.
+    pub client_key: Option<PathBuf>,
+    /// The only CAs that are trusted for the remote, PEM.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[trust]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustSection {
+    /// OpenSSH allowed_signers.
+    pub allowed_signers: PathBuf,
+    /// What the floor is.
+    pub floor: FloorPolicy,
+    /// The first commit ever taken must descend from this one (full id).
+    pub pin: Option<String>,
+    /// What `fleet.toml` must name.
+    pub fleet: Option<String>,
+    /// A list of revoked public keys, one a line.
+    pub revoked: Option<PathBuf>,
+    /// The tip's signed message must carry `Fleet-Branch: <branch>`.
+    pub bind_branch: bool,
+    /// Who may sign a branch: principal patterns by branch.
+    pub branches: BTreeMap<String, Vec<String>>,
+    /// A tip older than this raises `Stale`.
+    pub max_age: Option<Duration>,
+}
+
+/// `trust.floor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FloorPolicy {
+    /// The newest commit that became good here (the default).
+    #[default]
+    Good,
+    /// The newest commit that was verified here.
+    Seen,
+}
+
+/// `[guard]`: what no signature can unlock.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GuardSection {
+    /// Paths of files and mount sources that are allowed; `None`: any but the protected ones.
+    pub paths: Option<Vec<String>>,
+    /// Patterns of host devices; `None`: any but disks and memory.
+    pub devices: Option<Vec<String>>,
+    /// Patterns of units; `None`: any but our own.
+    pub units: Option<Vec<String>>,
+    /// Patterns of images; `None`: any.
+    pub images: Option<Vec<String>>,
+    /// Whether privileged containers, added capabilities, host namespaces and the engine's socket are allowed.
+    pub privileged: bool,
+    /// Whether `command` checks are allowed.
+    pub commands: bool,
+}
+
+/// `[engine]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineSection {
+    /// `auto` (Docker's socket, then Podman's) or `unix:///...`.
+    pub socket: String,
+}

@@ -1,0 +1,12 @@
+//! What a fleet repository and agent.toml may say.
+//!
+//! Bytes in, validated values out; every problem at once, each with file, line and column. No I/O and no async.
+
+pub mod agent_config;
+pub mod app;
+pub mod diagnostic;
+pub mod image;
+pub mod name;
+pub mod node;
+pub mod path;
+pub mod service;
