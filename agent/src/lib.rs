@@ -8,4 +8,5 @@ pub mod domain;
 pub mod gate;
 pub mod plan;
 pub mod port;
+pub mod select;
 pub mod trust;
