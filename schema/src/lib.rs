@@ -4,9 +4,12 @@
 
 pub mod agent_config;
 pub mod app;
+pub mod decode;
 pub mod diagnostic;
+pub mod duration;
 pub mod image;
 pub mod name;
 pub mod node;
 pub mod path;
 pub mod service;
+pub mod size;

@@ -49,6 +49,9 @@ pub struct Entry {
     pub value: Node,
 }
 
+/// What [`Node::rewrite_strings`] asks about each string: its text, its document and its place.
+pub type Rewrite<'f> = dyn FnMut(&str, &Rc<str>, Position) -> Option<String> + 'f;
+
 impl Node {
     /// The value of a key, where this is a table that has it.
     #[must_use]
@@ -105,10 +108,7 @@ impl Node {
     /// Rewrites every string value (keys stay as they are), depth first, in document order. Used for templates in
     /// app.toml and for `${VAR}` in compose.yaml; `rewrite` reports its own problems and returns `None` to leave
     /// the string alone.
-    pub fn rewrite_strings(
-        &mut self,
-        rewrite: &mut dyn FnMut(&str, &Rc<str>, Position) -> Option<String>,
-    ) {
+    pub fn rewrite_strings(&mut self, rewrite: &mut Rewrite<'_>) {
         match &mut self.value {
             Value::String(text) => {
                 if let Some(new) = rewrite(text, &self.file, self.at) {
