@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian 12 (and its relatives) for the groups that are named, and nothing else:
+#
+#     packaging/prerequisites.sh git engine
+#
+# Groups: git, ssh, web, registry, engine, podman, build, systemd, lint.
+# Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
+# who calls this starts what it needs itself.
+set -euo pipefail
+export PATH="$PATH:/usr/sbin:/sbin"
+
+# A group's needs: one `test-command|package ...` a line. The test is run by the shell; its failure means "missing".
+needs() {
+    case "$1" in
+        git) cat <<'EOF'
+command -v git|git
+command -v ssh-keygen|openssh-client
+command -v curl|curl
+test -e /etc/ssl/certs/ca-certificates.crt|ca-certificates
+EOF
+            ;;
+        ssh) cat <<'EOF'
+command -v ssh|openssh-client
+command -v sshd|openssh-server
+EOF
+            ;;
+        web) cat <<'EOF'
+command -v nginx|nginx-light
+command -v fcgiwrap|fcgiwrap
+test -x "$(git --exec-path)/git-http-backend"|git
+command -v curl|curl
+EOF
+            ;;
+        registry) cat <<'EOF'
+command -v docker-registry|docker-registry
+EOF
+            ;;
+        engine) cat <<'EOF'
+command -v dockerd|docker.io
+command -v iptables|iptables
+command -v ip|iproute2
+command -v unshare|util-linux
+command -v curl|curl
+busybox_is_static|busybox-static
+EOF
+            ;;
+        podman) cat <<'EOF'
+command -v podman|podman
+command -v runc|runc
+test -x /usr/lib/cni/bridge -o -x /usr/lib/podman/netavark|containernetworking-plugins
+command -v iptables|iptables
+EOF
+            ;;
+        build) cat <<'EOF'
+command -v cc|gcc
+test -e /usr/include/stdlib.h|libc6-dev
+EOF
+            ;;
+        systemd) cat <<'EOF'
+command -v systemd-analyze|systemd
+EOF
+            ;;
+        lint) cat <<'EOF'
+command -v shellcheck|shellcheck
+EOF
+            ;;
+        *)
+            echo "prerequisites: there is no group '$1' (git, ssh, web, registry, engine, podman, build, systemd, lint)" >&2
+            exit 2
+            ;;
+    esac
+}
+
+# The demo and the tests make their images out of this one binary, so it must need no library.
+busybox_is_static() {
+    local busybox
+    busybox=$(command -v busybox) || return 1
+    ! ldd "$busybox" 2>/dev/null | grep -q '=>'
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "prerequisites: needs root to install packages, and there is no sudo: run it as root" >&2
+        return 1
+    fi
+}
+
+# Debian asks this file whether a package may start its service; 101 means no.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        as_root "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    local rc=0
+    as_root "$@" || rc=$?
+    as_root rm -f "$policy"
+    return "$rc"
+}
+
+# The oldest Rust that builds this workspace, as Cargo.toml says it.
+check_rust() {
+    local root want have
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+    want=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' "$root/Cargo.toml")
+    if ! command -v cargo >/dev/null; then
+        echo "prerequisites: there is no cargo in PATH: install a Rust toolchain, version $want or newer, and try again" >&2
+        return 1
+    fi
+    have=$(cargo --version | cut -d' ' -f2)
+    if [ "$(printf '%s\n%s\n' "$want" "${have%%-*}" | sort -V | head -n 1)" != "$want" ]; then
+        echo "prerequisites: cargo is $have, and this workspace needs $want or newer: update the Rust toolchain" >&2
+        return 1
+    fi
+}
+
+missing=()
+for group in "$@"; do
+    while IFS='|' read -r test packages; do
+        if ! eval "$test" >/dev/null 2>&1; then
+            read -r -a names <<<"$packages"
+            missing+=("${names[@]}")
+        fi
+    done < <(needs "$group")
+    # A process substitution hides its exit status, so ask once more for the group's name.
+    needs "$group" >/dev/null
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    if ! command -v apt-get >/dev/null; then
+        echo "prerequisites: missing: ${missing[*]}; there is no apt-get here, so install them by hand" >&2
+        exit 1
+    fi
+    echo "prerequisites: installing ${missing[*]}"
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    if ! { as_root apt-get update -qq && without_services env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        echo "prerequisites: apt could not install ${missing[*]} (its words are above)" >&2
+        exit 1
+    fi
+fi
+
+for group in "$@"; do
+    if [ "$group" = build ]; then
+        check_rust
+    fi
+done
