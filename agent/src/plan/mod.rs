@@ -1,6 +1,14 @@
 //! What has to be done: desired beside observed, as plain ordered steps with nothing left to decide.
 
+mod changes;
+mod compose;
 pub mod container;
+mod files;
+mod networks_volumes;
+mod services;
+mod text;
+
+use std::collections::BTreeSet;
 
 use evenkeel_schema::app::OnChange;
 use evenkeel_schema::name::AppName;
@@ -10,8 +18,10 @@ use evenkeel_schema::service::{Network, Volume};
 use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::Inventory;
-use crate::domain::observed::ObservedState;
+use crate::domain::observed::{EngineView, ObservedState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
+use services::Services;
+pub use text::short;
 
 /// Why we plan: it decides what an unknown resource does, and whether containers are armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +128,8 @@ pub enum Action {
     CreateContainer {
         /// All of it.
         spec: Box<ContainerSpec>,
+        /// The engine's restart policy to set once it has started; `None` leaves it at `no`.
+        arm: Option<String>,
     },
     /// Stop and remove a container, then make and start its successor.
     RecreateContainer {
@@ -125,6 +137,8 @@ pub enum Action {
         old: String,
         /// All of the new one.
         spec: Box<ContainerSpec>,
+        /// The engine's restart policy to set once it has started; `None` leaves it at `no`.
+        arm: Option<String>,
     },
     /// Start a container that stands still.
     StartContainer {
@@ -161,12 +175,94 @@ pub enum Action {
 
 /// Plans the way from what is to what should be. The same input gives the same plan; after it was taken, the plan is
 /// empty.
+///
+/// The order of the steps: containers that go away (dependants first); networks that are made again; networks and
+/// volumes that are made; files in the way of a declared one; files written, by path; containers made, made again and
+/// started (by app, dependencies first, then by name); restarts, signals and units that changed files ask for; restart
+/// policies; networks that are no longer declared; files that are no longer declared.
 #[must_use]
 pub fn plan(
-    _desired: &DesiredState,
-    _observed: &ObservedState,
-    _inventory: &Inventory,
-    _mode: Mode,
+    desired: &DesiredState,
+    observed: &ObservedState,
+    inventory: &Inventory,
+    mode: Mode,
 ) -> Plan {
-    Plan::default()
+    let files = files::plan(desired, observed, inventory);
+    let changed: BTreeSet<&AbsPath> = files.changed.iter().copied().collect();
+    let mut plan = Plan {
+        steps: Vec::new(),
+        blocked: files.blocked,
+    };
+
+    let no_view = EngineView::default();
+    let view = match engine(desired, observed, inventory) {
+        Ok(Some(view)) => view,
+        Ok(None) => &no_view,
+        Err(blocked) => {
+            plan.blocked.extend(blocked);
+            plan.steps.extend(files.clearing);
+            plan.steps.extend(files.writes);
+            plan.steps
+                .extend(changes::steps(desired, &changed, &Services::default()));
+            plan.steps.extend(files.removals);
+            return plan;
+        }
+    };
+    let infrastructure = networks_volumes::plan(desired, view);
+    let services = services::plan(&services::Question {
+        desired,
+        view,
+        inventory,
+        mode,
+        changed: &changed,
+        rebuilt: &infrastructure.rebuilt,
+    });
+    let follow_ups = changes::steps(desired, &changed, &services);
+    plan.blocked.extend(infrastructure.blocked);
+    plan.blocked.extend(services.blocked);
+    plan.steps.extend(services.removals);
+    plan.steps.extend(infrastructure.removals);
+    plan.steps.extend(infrastructure.creations);
+    plan.steps.extend(files.clearing);
+    plan.steps.extend(files.writes);
+    plan.steps.extend(services.starts);
+    plan.steps.extend(follow_ups);
+    plan.steps.extend(services.arming);
+    plan.steps.extend(infrastructure.prunings);
+    plan.steps.extend(files.removals);
+    plan
+}
+
+/// The engine's side, where it matters: a device that has no service, now or before, needs no engine.
+fn engine<'a>(
+    desired: &DesiredState,
+    observed: &'a ObservedState,
+    inventory: &Inventory,
+) -> Result<Option<&'a EngineView>, Vec<Blocked>> {
+    let why = match &observed.engine {
+        Seen::Present(view) => return Ok(Some(view)),
+        Seen::Absent => {
+            "there is no container engine on this device: install one (`apt-get install docker.io`), or set \
+             `[engine] socket`"
+                .to_owned()
+        }
+        Seen::Unknown(why) => format!("the container engine could not be asked: {why}"),
+    };
+    let declared = desired.apps.iter().flat_map(|(app, declared)| {
+        declared.services.keys().map(|service| ServiceId {
+            app: app.clone(),
+            service: service.clone(),
+        })
+    });
+    let needed: BTreeSet<ServiceId> = declared.chain(inventory.services.iter().cloned()).collect();
+    if needed.is_empty() {
+        return Ok(None);
+    }
+    Err(needed
+        .into_iter()
+        .map(|id| Blocked {
+            resource: ResourceId::Service(id),
+            why: why.clone(),
+        })
+        .collect())
 }

@@ -1,0 +1,410 @@
+//! Containers: one for each declared service, as declared, running; none for any other.
+//!
+//! Owns which container is kept where a service has several, when a job counts as done, and what follows a recreated
+//! container. Refuses to take a name that a foreign container has (blocked, with the next move).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evenkeel_schema::name::ServiceName;
+use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::service::Restart;
+
+use super::container::{differences, spec};
+use super::text::short;
+use super::{Action, Blocked, Mode, Step, changes, compose};
+use crate::domain::container::ContainerSpec;
+use crate::domain::desired::{DesiredApp, DesiredState};
+use crate::domain::history::Inventory;
+use crate::domain::observed::{EngineView, ObservedContainer, RunState};
+use crate::domain::resource::{ResourceId, ServiceId};
+
+/// The container half of a plan, in the order of its fields.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    /// Containers that go away first: undeclared, second ones, and those on networks that are made again.
+    pub(super) removals: Vec<Step>,
+    /// Made, made again and started, dependencies first.
+    pub(super) starts: Vec<Step>,
+    /// Restarts that follow: of the paused, of dependants, of those that mount a changed file.
+    pub(super) restarts: BTreeMap<ServiceId, String>,
+    /// Restart policies.
+    pub(super) arming: Vec<Step>,
+    /// Services whose container is (re)made or started by this plan.
+    pub(super) begun: BTreeSet<ServiceId>,
+    /// Services that have a container that stays, and whether it runs.
+    pub(super) standing: BTreeMap<ServiceId, Standing>,
+    /// What could not be planned.
+    pub(super) blocked: Vec<Blocked>,
+}
+
+/// Whether a container that stays runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Running,
+    Stopped,
+}
+
+/// Everything that the container half looks at.
+pub(super) struct Question<'a> {
+    pub(super) desired: &'a DesiredState,
+    pub(super) view: &'a EngineView,
+    pub(super) inventory: &'a Inventory,
+    pub(super) mode: Mode,
+    /// Declared files whose content this plan changes.
+    pub(super) changed: &'a BTreeSet<&'a AbsPath>,
+    /// Networks (by their names in the engine) that are made again.
+    pub(super) rebuilt: &'a BTreeSet<String>,
+}
+
+pub(super) fn plan(question: &Question<'_>) -> Services {
+    let mut services = Services::default();
+    for (id, containers) in question.view.containers.iter().rev() {
+        if !is_declared(question.desired, id) {
+            for container in containers {
+                services.remove(id, container, "no longer declared");
+            }
+        }
+    }
+    for (app, declared) in &question.desired.apps {
+        let order = compose::start_order(&declared.services);
+        for name in order.iter().rev() {
+            let id = ServiceId {
+                app: app.clone(),
+                service: name.clone(),
+            };
+            services.clear(question, &id);
+        }
+        for name in &order {
+            let id = ServiceId {
+                app: app.clone(),
+                service: name.clone(),
+            };
+            services.settle(question, declared, &id);
+        }
+    }
+    services.follow(question);
+    services
+}
+
+fn is_declared(desired: &DesiredState, id: &ServiceId) -> bool {
+    desired
+        .apps
+        .get(&id.app)
+        .is_some_and(|app| app.services.contains_key(&id.service))
+}
+
+/// The container of a service that is kept: the one with the right name, then with the declared configuration, then
+/// one that runs, then by the engine's id.
+fn keeper<'a>(
+    spec: &ContainerSpec,
+    containers: &'a [ObservedContainer],
+) -> Option<&'a ObservedContainer> {
+    containers.iter().min_by_key(|container| {
+        (
+            container.name != spec.name,
+            container.config.as_ref() != Some(&spec.config),
+            container.state != RunState::Running,
+            &container.engine_id,
+        )
+    })
+}
+
+fn of<'a>(question: &Question<'a>, id: &ServiceId) -> &'a [ObservedContainer] {
+    question.view.containers.get(id).map_or(&[], Vec::as_slice)
+}
+
+/// The policy that the engine shall have for a container which this plan makes.
+fn armed(mode: Mode, policy: &str) -> Option<String> {
+    match mode {
+        Mode::Keep if policy != "no" => Some(policy.to_owned()),
+        Mode::Keep | Mode::Advance => None,
+    }
+}
+
+impl Services {
+    fn remove(&mut self, id: &ServiceId, container: &ObservedContainer, because: &str) {
+        self.removals.push(Step {
+            resource: ResourceId::Service(id.clone()),
+            action: Action::RemoveContainer {
+                engine_id: container.engine_id.clone(),
+            },
+            because: because.to_owned(),
+        });
+    }
+
+    /// Removes the containers of a declared service that are in the way.
+    fn clear(&mut self, question: &Question<'_>, id: &ServiceId) {
+        let Some(spec) = spec(question.desired, id) else {
+            return;
+        };
+        let containers = of(question, id);
+        let kept = keeper(&spec, containers);
+        let mut rest: Vec<_> = containers
+            .iter()
+            .filter(|container| kept.is_none_or(|kept| kept.engine_id != container.engine_id))
+            .collect();
+        rest.sort_by_key(|container| &container.engine_id);
+        for container in rest {
+            self.remove(id, container, "a second container of this service");
+        }
+        if let (Some(kept), Some(network)) = (kept, rebuilt(question, &spec)) {
+            self.remove(id, kept, &format!("its network {network} is made again"));
+        }
+    }
+
+    /// Brings a declared service to where it should be.
+    fn settle(&mut self, question: &Question<'_>, app: &DesiredApp, id: &ServiceId) {
+        let resource = ResourceId::Service(id.clone());
+        let (Some(spec), Some(service)) =
+            (spec(question.desired, id), app.services.get(&id.service))
+        else {
+            let why = "its declaration could not be turned into a container: this is an error in the agent".to_owned();
+            self.blocked.push(Blocked { resource, why });
+            return;
+        };
+        let policy = compose::restart_policy(service.restart);
+        let kept = keeper(&spec, of(question, id));
+        let is_named = kept.is_some_and(|kept| kept.name == spec.name);
+        if !is_named && question.view.foreign_container_names.contains(&spec.name) {
+            let why = format!(
+                "a container that is not ours has the name `{0}`: remove it (`docker rm -f {0}`), or give the service \
+                 another `container_name`",
+                spec.name
+            );
+            self.blocked.push(Blocked { resource, why });
+            return;
+        }
+        let arm = armed(question.mode, &policy);
+        let Some(kept) = kept else {
+            let because = if question.inventory.services.contains(id) {
+                "its container is gone"
+            } else {
+                "new"
+            };
+            return self.begin(
+                id,
+                Action::CreateContainer {
+                    spec: Box::new(spec),
+                    arm,
+                },
+                because.to_owned(),
+            );
+        };
+        if let Some(network) = rebuilt(question, &spec) {
+            let because = format!("its network {network} was made again");
+            return self.begin(
+                id,
+                Action::CreateContainer {
+                    spec: Box::new(spec),
+                    arm,
+                },
+                because,
+            );
+        }
+        if let Some(because) = outdated(question, &spec, kept) {
+            let old = kept.engine_id.clone();
+            return self.begin(
+                id,
+                Action::RecreateContainer {
+                    old,
+                    spec: Box::new(spec),
+                    arm,
+                },
+                because,
+            );
+        }
+        let start = |because: String| {
+            (
+                Action::StartContainer {
+                    engine_id: kept.engine_id.clone(),
+                },
+                because,
+            )
+        };
+        match kept.state {
+            RunState::Running | RunState::Restarting => {
+                self.standing.insert(id.clone(), Standing::Running);
+            }
+            RunState::Paused => {
+                self.standing.insert(id.clone(), Standing::Running);
+                self.restarts
+                    .insert(id.clone(), "paused by hand".to_owned());
+            }
+            RunState::Created => {
+                let (action, because) = start("made, and never started".to_owned());
+                self.begin(id, action, because);
+            }
+            RunState::Exited(code) if is_done(app, id, service.restart, code) => {
+                self.standing.insert(id.clone(), Standing::Stopped);
+            }
+            RunState::Exited(code) => {
+                let (action, because) = start(format!("exited ({code})"));
+                self.begin(id, action, because);
+            }
+            RunState::Dead => {
+                let old = kept.engine_id.clone();
+                let action = Action::RecreateContainer {
+                    old,
+                    spec: Box::new(spec),
+                    arm,
+                };
+                return self.begin(id, action, "dead".to_owned());
+            }
+        }
+        if question.mode == Mode::Keep && kept.restart != policy {
+            self.arming.push(Step {
+                resource,
+                because: format!("restart policy {} -> {policy}", kept.restart),
+                action: Action::SetRestart {
+                    engine_id: kept.engine_id.clone(),
+                    policy,
+                },
+            });
+        }
+    }
+
+    fn begin(&mut self, id: &ServiceId, action: Action, because: String) {
+        self.begun.insert(id.clone());
+        self.starts.push(Step {
+            resource: ResourceId::Service(id.clone()),
+            action,
+            because,
+        });
+    }
+
+    /// What follows from the rest: a directory that a container mounts has a changed file in it; a dependency with
+    /// `restart: true` was made again or restarted.
+    fn follow(&mut self, question: &Question<'_>) {
+        for (id, path) in changes::implied_restarts(question.desired, question.changed) {
+            if self.standing.contains_key(&id) {
+                self.restarts
+                    .entry(id)
+                    .or_insert_with(|| format!("file{path} changed, which it mounts"));
+            }
+        }
+        for (id, because) in changes::wanted_restarts(question.desired, question.changed) {
+            if self.standing.contains_key(&id) {
+                self.restarts.entry(id).or_insert(because);
+            }
+        }
+        let made_again: BTreeSet<ServiceId> = self
+            .starts
+            .iter()
+            .filter_map(|step| match (&step.resource, &step.action) {
+                (
+                    ResourceId::Service(id),
+                    Action::CreateContainer { .. } | Action::RecreateContainer { .. },
+                ) => Some(id.clone()),
+                (_, _) => None,
+            })
+            .collect();
+        for (app, declared) in &question.desired.apps {
+            // In start order, so that one pass carries a restart through a chain of dependants.
+            for name in compose::start_order(&declared.services) {
+                let id = ServiceId {
+                    app: app.clone(),
+                    service: name,
+                };
+                if self.standing.get(&id) != Some(&Standing::Running) {
+                    continue;
+                }
+                let cause = declared.services[&id.service].depends_on.iter().find(
+                    |(needed, dependency)| {
+                        let needed = ServiceId {
+                            app: app.clone(),
+                            service: (*needed).clone(),
+                        };
+                        compose::restarts_with(dependency)
+                            && (made_again.contains(&needed) || self.restarts.contains_key(&needed))
+                    },
+                );
+                if let Some((needed, _)) = cause {
+                    self.restarts
+                        .entry(id)
+                        .or_insert_with(|| format!("depends on {needed}, which begins anew"));
+                }
+            }
+        }
+    }
+}
+
+fn rebuilt<'a>(question: &Question<'_>, spec: &'a ContainerSpec) -> Option<&'a str> {
+    spec.networks
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .find(|name| question.rebuilt.contains(*name))
+}
+
+/// How many differing settings a reason lists.
+const LISTED: usize = 4;
+
+/// Why a container has to be made again, where it has.
+fn outdated(
+    question: &Question<'_>,
+    spec: &ContainerSpec,
+    kept: &ObservedContainer,
+) -> Option<String> {
+    let has_declared_config = kept.config.as_ref() == Some(&spec.config);
+    let found = match question.view.images.get(spec.service.image.as_str()) {
+        Some(image) => differences(spec, image, kept),
+        // The image is not here: what it brings is not known, so the label alone tells. A container that runs on with
+        // its image removed by hand is as declared.
+        None if has_declared_config => Vec::new(),
+        None => {
+            return Some(format!(
+                "declaration changed; image {} is not on the device yet",
+                short(
+                    spec.service
+                        .image
+                        .as_str()
+                        .rsplit('@')
+                        .next()
+                        .unwrap_or_default()
+                )
+            ));
+        }
+    };
+    if !found.is_empty() {
+        let mut reasons: Vec<String> = found
+            .iter()
+            .take(LISTED)
+            .map(|difference| {
+                format!(
+                    "{} {} -> {}",
+                    difference.key, difference.from, difference.to
+                )
+            })
+            .collect();
+        if found.len() > LISTED {
+            reasons.push(format!("and {} more", found.len() - LISTED));
+        }
+        return Some(reasons.join(", "));
+    }
+    if !has_declared_config {
+        return Some("its declaration or a file that it mounts changed".to_owned());
+    }
+    if kept.name != spec.name {
+        return Some(format!("name {} -> {}", kept.name, spec.name));
+    }
+    // A file mounted by itself: the mount holds the file that stood there before, whatever stands there now.
+    changes::mounted_itself(&spec.service, question.changed)
+        .map(|path| format!("file{path} changed, which it mounts by itself"))
+}
+
+/// Whether a container that ended has done what it was for: it ended well, and nobody asked for it to run on.
+fn is_done(app: &DesiredApp, id: &ServiceId, restart: Restart, code: i64) -> bool {
+    let may_end = match restart {
+        Restart::No | Restart::OnFailure(_) => true,
+        Restart::Always | Restart::UnlessStopped => is_awaited(app, &id.service),
+    };
+    may_end && code == 0
+}
+
+fn is_awaited(app: &DesiredApp, name: &ServiceName) -> bool {
+    app.services.values().any(|service| {
+        service
+            .depends_on
+            .get(name)
+            .is_some_and(compose::waits_for_end)
+    })
+}
