@@ -1,0 +1,206 @@
+//! Servers that misbehave, on loopback.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How a server misbehaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Takes the connection and never answers.
+    Stall,
+    /// Answers with a good head, then stalls.
+    StallAfterHead,
+    /// Answers one byte of a body every so often, without end.
+    Trickle(Duration),
+    /// Answers a body without end, as fast as it is read.
+    Endless,
+    /// Answers pkt-lines (what git expects) without end.
+    EndlessPktLines,
+    /// Answers 200 with a page of HTML: a captive portal.
+    Html,
+    /// Answers this status and nothing more.
+    Status(u16),
+    /// Closes the connection as soon as a request is there.
+    Close,
+    /// Closes the connection in the middle of a body that it announced.
+    CutOff,
+    /// Redirects everything to this URL.
+    Redirect(String),
+}
+
+/// A server that misbehaves.
+#[derive(Debug)]
+pub struct FaultServer {
+    port: u16,
+    stop: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicU64>,
+}
+
+impl FaultServer {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// Where no port can be had.
+    pub fn start(fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let server = Self {
+            port,
+            stop: Arc::default(),
+            connections: Arc::default(),
+            sent: Arc::default(),
+        };
+        let (stop, connections, sent) = (
+            Arc::clone(&server.stop),
+            Arc::clone(&server.connections),
+            Arc::clone(&server.sent),
+        );
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Ok(stream) = stream else { continue };
+                connections.fetch_add(1, Ordering::Relaxed);
+                let (fault, stop, sent) = (fault.clone(), Arc::clone(&stop), Arc::clone(&sent));
+                std::thread::spawn(move || {
+                    // The other side hanging up is what these servers are for.
+                    let _ = misbehave(stream, &fault, &stop, &sent);
+                });
+            }
+        });
+        server
+    }
+
+    /// The URL of a repository on it.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/fleet.git", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many connections it has taken.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes it has sent.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FaultServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for the next connection.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn misbehave(
+    mut stream: TcpStream,
+    fault: &Fault,
+    stop: &AtomicBool,
+    sent: &AtomicU64,
+) -> std::io::Result<()> {
+    read_head(&mut stream)?;
+    const GIT_HEAD: &[u8] =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n";
+    let send = |stream: &mut TcpStream, bytes: &[u8]| {
+        stream.write_all(bytes)?;
+        sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok::<(), std::io::Error>(())
+    };
+    match fault {
+        Fault::Stall => wait_for_stop(stop),
+        Fault::StallAfterHead => {
+            send(&mut stream, GIT_HEAD)?;
+            send(&mut stream, b"Content-Length: 1000\r\n\r\n")?;
+            wait_for_stop(stop);
+        }
+        Fault::Trickle(pause) => {
+            send(&mut stream, GIT_HEAD)?;
+            send(&mut stream, b"\r\n")?;
+            // The start of a good answer, so that a client has no reason to give up early.
+            let mut bytes = b"001e# service=git-upload-pack\n0000000eversion 2\n"
+                .iter()
+                .copied()
+                .chain(b"0009a=b\n\n".iter().copied().cycle());
+            while !stop.load(Ordering::Relaxed) {
+                send(&mut stream, &[bytes.next().unwrap_or(b'0')])?;
+                stream.flush()?;
+                std::thread::sleep(*pause);
+            }
+        }
+        Fault::Endless => {
+            send(&mut stream, GIT_HEAD)?;
+            send(&mut stream, b"\r\n")?;
+            let block = [b'0'; 65536];
+            while !stop.load(Ordering::Relaxed) {
+                send(&mut stream, &block)?;
+            }
+        }
+        Fault::EndlessPktLines => {
+            send(&mut stream, GIT_HEAD)?;
+            send(&mut stream, b"\r\n001e# service=git-upload-pack\n0000000eversion 2\n")?;
+            let block = b"000cagent=a\n".repeat(4096);
+            while !stop.load(Ordering::Relaxed) {
+                send(&mut stream, &block)?;
+            }
+        }
+        Fault::Html => {
+            let body = "<!DOCTYPE html><html><title>Sign in</title><body>Welcome to the hotel's network</body></html>";
+            send(
+                &mut stream,
+                format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+                .as_bytes(),
+            )?;
+        }
+        Fault::Status(code) => send(
+            &mut stream,
+            format!("HTTP/1.1 {code} Sorry\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        )?,
+        Fault::Close => {}
+        Fault::CutOff => {
+            send(&mut stream, GIT_HEAD)?;
+            send(&mut stream, b"Content-Length: 100000\r\n\r\n001e# service=git-upload-pack\n")?;
+        }
+        Fault::Redirect(to) => send(
+            &mut stream,
+            format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        )?,
+    }
+    Ok(())
+}
+
+/// Reads up to the end of the request's head; what a body holds does not matter to any of these servers.
+fn read_head(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut seen = Vec::new();
+    let mut byte = [0_u8; 1];
+    while !seen.ends_with(b"\r\n\r\n") && seen.len() < 65536 {
+        if stream.read(&mut byte)? == 0 {
+            break;
+        }
+        seen.push(byte[0]);
+    }
+    Ok(())
+}
+
+fn wait_for_stop(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
