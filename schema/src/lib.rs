@@ -13,3 +13,5 @@ pub mod node;
 pub mod path;
 pub mod service;
 pub mod size;
+pub mod source_text;
+pub mod toml_document;
