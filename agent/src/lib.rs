@@ -8,5 +8,6 @@ pub mod domain;
 pub mod gate;
 pub mod plan;
 pub mod port;
+pub mod schedule;
 pub mod select;
 pub mod trust;

@@ -8,4 +8,5 @@ pub mod observed;
 pub mod outcome;
 pub mod resource;
 pub mod revision;
+pub mod text;
 pub mod tree;

@@ -1,6 +1,371 @@
 //! Samples and a deadline in, a verdict out. Pure: the loop takes the samples, this room judges them.
+//!
+//! A revision is healthy once every app has been well without a break for its own soak: its services run (or, jobs,
+//! ended with 0), their health checks say healthy (or there are none), its checks pass. An app that is not well at
+//! its deadline makes the revision unhealthy; a soak that began before the deadline may end after it. What was not
+//! well before the change, and is not touched by it, is reported and does not fail it.
+//!
+//! Until its revision is good a container's restart policy in the engine is `no`, so this room also tells which ended
+//! containers to start again, and gives up on one that keeps ending.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use evenkeel_schema::name::AppName;
+use evenkeel_schema::service::{Restart, Service};
+
+use crate::domain::desired::{DesiredApp, DesiredState};
+use crate::domain::history::GoodRevision;
+use crate::domain::observed::{Health, ObservedContainer, ObservedState, RunState, Seen};
+use crate::domain::resource::ServiceId;
+
+/// How often a service may end during the gate before it is called a crash loop.
+const MOST_ENDS: u32 = 3;
 
 /// Proof that a revision was healthy through its soak (or resolves to what was already good). Only this room makes
 /// one, and `journal.commit` demands one.
 #[derive(Debug)]
 pub struct Healthy(());
+
+impl Healthy {
+    /// A revision that resolves to exactly what last-good is needs no new proof.
+    #[must_use]
+    pub fn same_content(state: &DesiredState, last_good: &GoodRevision) -> Option<Self> {
+        (state.content_id() == *last_good.content()).then_some(Self(()))
+    }
+
+    /// A proof for tests of the journal.
+    #[cfg(test)]
+    pub(crate) const fn for_test() -> Self {
+        Self(())
+    }
+}
+
+/// One service as a sample shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSample {
+    /// What it does.
+    pub state: RunState,
+    /// What its health check says.
+    pub health: Health,
+    /// When it was last started (opaque).
+    pub started_at: String,
+    /// Whether the kernel killed it for memory.
+    pub oom_killed: bool,
+}
+
+impl ServiceSample {
+    /// A sample of a container, with its health as asked.
+    #[must_use]
+    pub fn of(container: &ObservedContainer, health: Health) -> Self {
+        Self {
+            state: container.state.clone(),
+            health,
+            started_at: container.started_at.clone(),
+            oom_killed: container.oom_killed,
+        }
+    }
+}
+
+/// The answer of one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// It passed.
+    Passed,
+    /// It did not, for this reason.
+    Failed(String),
+}
+
+/// One look at everything that is judged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sample {
+    /// Every declared service.
+    pub services: BTreeMap<ServiceId, Seen<ServiceSample>>,
+    /// Every check, by its app and its place in the declaration.
+    pub checks: BTreeMap<(AppName, usize), Probed>,
+}
+
+/// What a sample means.
+#[derive(Debug)]
+pub enum Judgement {
+    /// Nothing is decided yet.
+    Wait {
+        /// What is not well, where something is not: for people.
+        because: Option<String>,
+    },
+    /// These ended and are declared to be restarted: start them.
+    Revive(Vec<ServiceId>),
+    /// Every app was well through its soak.
+    Healthy(Healthy),
+    /// The revision is at fault.
+    Unhealthy(String),
+    /// The deadline came, and it could not be seen whether the revision is well.
+    Undecided(String),
+}
+
+/// How an app looks in one sample.
+enum Look {
+    Well,
+    NotYet(String),
+    Unknown(String),
+    Hopeless(String),
+}
+
+/// The judge of one attempt.
+#[derive(Debug)]
+pub struct Gate {
+    apps: BTreeMap<AppName, AppGate>,
+    /// Services that were not well before the change and are not touched by it.
+    excused: BTreeSet<ServiceId>,
+    ends: BTreeMap<ServiceId, Ends>,
+}
+
+#[derive(Debug)]
+struct AppGate {
+    declared: DesiredApp,
+    well_since: Option<Duration>,
+    done: bool,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    count: u32,
+    /// The start whose end was counted last.
+    of: Option<String>,
+}
+
+impl Gate {
+    /// A gate for a state that has just been applied. `before` is what was seen before the change: what was broken
+    /// then, and is the same container now, does not fail the change.
+    #[must_use]
+    pub fn new(state: &DesiredState, before: &ObservedState) -> Self {
+        let apps = state
+            .apps
+            .iter()
+            .map(|(name, app)| {
+                let gate = AppGate {
+                    declared: app.clone(),
+                    well_since: None,
+                    done: false,
+                };
+                (name.clone(), gate)
+            })
+            .collect();
+        let excused = match &before.engine {
+            Seen::Present(view) => view
+                .containers
+                .iter()
+                .filter(|(id, all)| {
+                    let declared = state
+                        .apps
+                        .get(&id.app)
+                        .and_then(|app| app.services.get(&id.service));
+                    match (declared, all.first()) {
+                        (Some(declared), Some(container)) => was_broken(declared, container),
+                        (Some(_) | None, Some(_) | None) => false,
+                    }
+                })
+                .map(|(id, _)| id.clone())
+                .collect(),
+            Seen::Absent | Seen::Unknown(_) => BTreeSet::new(),
+        };
+        Self {
+            apps,
+            excused,
+            ends: BTreeMap::new(),
+        }
+    }
+
+    /// Tells the gate which services the change touches: those are judged whatever they were before.
+    #[must_use]
+    pub fn touching(mut self, touched: &BTreeSet<ServiceId>) -> Self {
+        self.excused.retain(|id| !touched.contains(id));
+        self
+    }
+
+    /// Services that were broken before the change and are not judged.
+    #[must_use]
+    pub const fn excused(&self) -> &BTreeSet<ServiceId> {
+        &self.excused
+    }
+
+    /// Judges one sample, taken `at` this time after the state was applied.
+    pub fn sample(&mut self, at: Duration, sample: &Sample) -> Judgement {
+        let mut revive = Vec::new();
+        let mut because = None;
+        let names: Vec<AppName> = self.apps.keys().cloned().collect();
+        for name in names {
+            let look = self.look(&name, sample, &mut revive);
+            let Some(app) = self.apps.get_mut(&name) else {
+                continue;
+            };
+            let gate = app.declared.gate;
+            match look {
+                Look::Hopeless(why) => return Judgement::Unhealthy(why),
+                Look::Well => {
+                    let since = *app.well_since.get_or_insert(at);
+                    app.done = at.saturating_sub(since) >= gate.soak;
+                }
+                Look::NotYet(why) => {
+                    app.well_since = None;
+                    app.done = false;
+                    if at >= gate.deadline {
+                        return Judgement::Unhealthy(format!(
+                            "{why}, and the deadline of {} is over",
+                            evenkeel_schema::duration::text(gate.deadline)
+                        ));
+                    }
+                    because.get_or_insert(why);
+                }
+                Look::Unknown(why) => {
+                    app.well_since = None;
+                    app.done = false;
+                    if at >= gate.deadline {
+                        return Judgement::Undecided(why);
+                    }
+                    because.get_or_insert(why);
+                }
+            }
+        }
+        if !revive.is_empty() {
+            return Judgement::Revive(revive);
+        }
+        if self.apps.values().all(|app| app.done) {
+            return Judgement::Healthy(Healthy(()));
+        }
+        Judgement::Wait { because }
+    }
+
+    fn look(&mut self, name: &AppName, sample: &Sample, revive: &mut Vec<ServiceId>) -> Look {
+        let Some(app) = self.apps.get(name) else {
+            return Look::Well;
+        };
+        let mut not_yet = None;
+        let mut unknown = None;
+        for (service, declared) in &app.declared.services {
+            let id = ServiceId {
+                app: name.clone(),
+                service: service.clone(),
+            };
+            if self.excused.contains(&id) {
+                continue;
+            }
+            let ends = self.ends.entry(id.clone()).or_default();
+            match sample.services.get(&id) {
+                Some(Seen::Present(seen)) => match judge(&id, declared, seen, ends, revive) {
+                    Look::Well => {}
+                    Look::NotYet(why) => {
+                        not_yet.get_or_insert(why);
+                    }
+                    Look::Unknown(why) => {
+                        unknown.get_or_insert(why);
+                    }
+                    hopeless @ Look::Hopeless(_) => return hopeless,
+                },
+                Some(Seen::Absent) => {
+                    not_yet.get_or_insert(format!("service {id} has no container"));
+                }
+                Some(Seen::Unknown(why)) => {
+                    unknown.get_or_insert(why.clone());
+                }
+                None => {
+                    unknown.get_or_insert(format!("service {id} was not looked at"));
+                }
+            }
+        }
+        for index in 0..app.declared.checks.len() {
+            match sample.checks.get(&(name.clone(), index)) {
+                Some(Probed::Passed) => {}
+                Some(Probed::Failed(why)) => {
+                    not_yet.get_or_insert(format!("check of {name} fails: {why}"));
+                }
+                None => {
+                    unknown.get_or_insert(format!("a check of {name} was not run"));
+                }
+            }
+        }
+        // What is known to be bad counts before what is not known.
+        match (not_yet, unknown) {
+            (Some(why), _) => Look::NotYet(why),
+            (None, Some(why)) => Look::Unknown(why),
+            (None, None) => Look::Well,
+        }
+    }
+}
+
+fn judge(
+    id: &ServiceId,
+    declared: &Service,
+    seen: &ServiceSample,
+    ends: &mut Ends,
+    revive: &mut Vec<ServiceId>,
+) -> Look {
+    match &seen.state {
+        RunState::Running => match seen.health {
+            Health::None | Health::Healthy => Look::Well,
+            Health::Starting => Look::NotYet(format!("service {id} is not healthy yet")),
+            Health::Unhealthy => Look::NotYet(format!("service {id} is unhealthy")),
+        },
+        RunState::Exited(code) => ended(id, declared, *code, seen, ends, revive),
+        RunState::Created => {
+            revive.push(id.clone());
+            Look::NotYet(format!("service {id} was not started"))
+        }
+        RunState::Paused => Look::NotYet(format!("service {id} is paused")),
+        RunState::Restarting => Look::NotYet(format!("service {id} is restarting")),
+        RunState::Dead => Look::NotYet(format!("service {id} is dead")),
+    }
+}
+
+fn ended(
+    id: &ServiceId,
+    declared: &Service,
+    code: i64,
+    seen: &ServiceSample,
+    ends: &mut Ends,
+    revive: &mut Vec<ServiceId>,
+) -> Look {
+    let memory = if seen.oom_killed {
+        ", killed for memory"
+    } else {
+        ""
+    };
+    let (again, most) = match declared.restart {
+        Restart::No if code == 0 => return Look::Well,
+        Restart::No => {
+            return Look::Hopeless(format!("service {id} ended with {code}{memory}"));
+        }
+        Restart::OnFailure(_) if code == 0 => return Look::Well,
+        Restart::OnFailure(times) => (true, times.unwrap_or(MOST_ENDS).min(MOST_ENDS)),
+        Restart::Always | Restart::UnlessStopped => (true, MOST_ENDS),
+    };
+    if ends.of.as_ref() != Some(&seen.started_at) {
+        ends.of = Some(seen.started_at.clone());
+        ends.count += 1;
+    }
+    if ends.count > most {
+        return Look::Hopeless(format!(
+            "service {id} keeps ending: {} times, last with {code}{memory}",
+            ends.count
+        ));
+    }
+    if again {
+        revive.push(id.clone());
+    }
+    Look::NotYet(format!("service {id} ended with {code}{memory}"))
+}
+
+fn was_broken(declared: &Service, container: &ObservedContainer) -> bool {
+    match container.state {
+        RunState::Running => container.health == Health::Unhealthy,
+        RunState::Exited(0) => match declared.restart {
+            Restart::No | Restart::OnFailure(_) => false,
+            Restart::Always | Restart::UnlessStopped => true,
+        },
+        RunState::Exited(_) | RunState::Restarting | RunState::Dead => true,
+        RunState::Created | RunState::Paused => false,
+    }
+}

@@ -6,7 +6,7 @@ use crate::domain::outcome::{Outcome, PullProgress, Report};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The phase or anything else of the report changed.
-    Report(Report),
+    Report(Box<Report>),
     /// A pull goes on.
     Pull {
         /// The image as declared.

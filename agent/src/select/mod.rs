@@ -78,6 +78,8 @@ pub enum Urgency {
     Scheduled,
     /// Somebody asked.
     Asked,
+    /// The first pass after a start: it does not wait for the network, so that a device without one converges at once.
+    Boot,
 }
 
 /// Chooses. `newest` is judged afresh for each cycle; `ledger` is what the device remembers.
@@ -117,7 +119,7 @@ pub fn choose(newest: Newest, ledger: &Ledger, now: Timestamp, urgency: Urgency)
     }
     if let Some(deferral) = &ledger.deferred
         && deferral.commit == *commit.id()
-        && urgency == Urgency::Scheduled
+        && urgency != Urgency::Asked
         && now < deferral.until
         && deferral.until.0 - now.0 <= LONGEST_DEFERRAL
     {

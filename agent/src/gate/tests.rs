@@ -1,0 +1,202 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::domain::observed::EngineView;
+use proptest::prelude::*;
+
+fn state(restart: Restart, checks: usize) -> DesiredState {
+    let mut service = Service::new(format!("sha256:{}", "a".repeat(64)).parse().unwrap());
+    service.restart = restart;
+    let check = evenkeel_schema::app::Check {
+        probe: evenkeel_schema::app::Probe::Tcp("127.0.0.1:1".to_owned()),
+        timeout: Duration::from_secs(1),
+    };
+    let app = DesiredApp {
+        services: BTreeMap::from([("broker".parse().unwrap(), service)]),
+        checks: vec![check; checks],
+        gate: evenkeel_schema::app::Gate {
+            deadline: Duration::from_secs(60),
+            soak: Duration::from_secs(10),
+        },
+        ..DesiredApp::default()
+    };
+    DesiredState {
+        device: "gw".parse().unwrap(),
+        fleet: "acme".to_owned(),
+        apps: BTreeMap::from([("mqtt".parse().unwrap(), app)]),
+    }
+}
+
+fn id() -> ServiceId {
+    ServiceId {
+        app: "mqtt".parse().unwrap(),
+        service: "broker".parse().unwrap(),
+    }
+}
+
+fn nothing_before() -> ObservedState {
+    ObservedState {
+        files: BTreeMap::new(),
+        engine: Seen::Present(EngineView::default()),
+    }
+}
+
+fn seen(state: RunState, health: Health, started: &str) -> Sample {
+    let service = ServiceSample {
+        state,
+        health,
+        started_at: started.to_owned(),
+        oom_killed: false,
+    };
+    Sample {
+        services: BTreeMap::from([(id(), Seen::Present(service))]),
+        checks: BTreeMap::new(),
+    }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[test]
+fn a_service_that_runs_through_its_soak_is_healthy_and_not_before() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    let running = seen(RunState::Running, Health::None, "1");
+    assert!(matches!(
+        gate.sample(seconds(1), &running),
+        Judgement::Wait { .. }
+    ));
+    assert!(matches!(
+        gate.sample(seconds(10), &running),
+        Judgement::Wait { .. }
+    ));
+    assert!(matches!(
+        gate.sample(seconds(11), &running),
+        Judgement::Healthy(_)
+    ));
+}
+
+#[test]
+fn a_break_begins_the_soak_again() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    gate.sample(seconds(1), &seen(RunState::Running, Health::Healthy, "1"));
+    gate.sample(seconds(9), &seen(RunState::Running, Health::Unhealthy, "1"));
+    gate.sample(seconds(10), &seen(RunState::Running, Health::Healthy, "1"));
+    let sample = seen(RunState::Running, Health::Healthy, "1");
+    assert!(matches!(
+        gate.sample(seconds(19), &sample),
+        Judgement::Wait { .. }
+    ));
+    assert!(matches!(
+        gate.sample(seconds(20), &sample),
+        Judgement::Healthy(_)
+    ));
+}
+
+#[test]
+fn what_is_not_healthy_at_the_deadline_is_named() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    let sample = seen(RunState::Running, Health::Unhealthy, "1");
+    assert!(matches!(
+        gate.sample(seconds(59), &sample),
+        Judgement::Wait { .. }
+    ));
+    let Judgement::Unhealthy(why) = gate.sample(seconds(60), &sample) else {
+        panic!("the deadline is over");
+    };
+    assert!(
+        why.contains("mqtt/broker") && why.contains("unhealthy"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_job_that_fails_is_unhealthy_at_once_and_one_that_succeeds_is_well() {
+    let mut gate = Gate::new(&state(Restart::No, 0), &nothing_before());
+    let failed = seen(RunState::Exited(3), Health::None, "1");
+    assert!(matches!(
+        gate.sample(seconds(1), &failed),
+        Judgement::Unhealthy(_)
+    ));
+    let mut gate = Gate::new(&state(Restart::No, 0), &nothing_before());
+    let done = seen(RunState::Exited(0), Health::None, "1");
+    gate.sample(seconds(1), &done);
+    assert!(matches!(
+        gate.sample(seconds(11), &done),
+        Judgement::Healthy(_)
+    ));
+}
+
+#[test]
+fn a_service_that_ends_is_revived_and_one_that_keeps_ending_is_unhealthy() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    for start in 1..=3_u64 {
+        let sample = seen(RunState::Exited(1), Health::None, &start.to_string());
+        let Judgement::Revive(services) = gate.sample(seconds(start), &sample) else {
+            panic!("it is to be started again");
+        };
+        assert_eq!(services, [id()]);
+        // The same end seen twice counts once.
+        gate.sample(seconds(start), &sample);
+    }
+    let sample = seen(RunState::Exited(1), Health::None, "4");
+    let Judgement::Unhealthy(why) = gate.sample(seconds(4), &sample) else {
+        panic!("it keeps ending");
+    };
+    assert!(why.contains("keeps ending"), "{why}");
+}
+
+#[test]
+fn a_check_that_fails_holds_the_verdict_and_decides_it_at_the_deadline() {
+    let mut gate = Gate::new(&state(Restart::Always, 1), &nothing_before());
+    let mut sample = seen(RunState::Running, Health::None, "1");
+    let check = ("mqtt".parse().unwrap(), 0);
+    sample
+        .checks
+        .insert(check, Probed::Failed("tcp 127.0.0.1:1: refused".to_owned()));
+    assert!(matches!(
+        gate.sample(seconds(30), &sample),
+        Judgement::Wait { .. }
+    ));
+    let Judgement::Unhealthy(why) = gate.sample(seconds(61), &sample) else {
+        panic!("the deadline is over");
+    };
+    assert!(why.contains("refused"), "{why}");
+}
+
+#[test]
+fn an_engine_that_cannot_be_asked_decides_nothing_against_the_revision() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    let sample = Sample {
+        services: BTreeMap::from([(id(), Seen::Unknown("no answer".to_owned()))]),
+        checks: BTreeMap::new(),
+    };
+    assert!(matches!(
+        gate.sample(seconds(60), &sample),
+        Judgement::Undecided(_)
+    ));
+}
+
+proptest! {
+    #[test]
+    fn healthy_never_comes_before_the_soak(wells in prop::collection::vec(any::<bool>(), 1..80)) {
+        let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+        let mut well_for = 0u32;
+        for (second, well) in wells.into_iter().enumerate() {
+            let health = if well { Health::Healthy } else { Health::Unhealthy };
+            well_for = if well { well_for + 1 } else { 0 };
+            match gate.sample(seconds(second as u64), &seen(RunState::Running, health, "1")) {
+                Judgement::Healthy(_) => {
+                    prop_assert!(well_for > 10);
+                    return Ok(());
+                }
+                Judgement::Unhealthy(_) => {
+                    prop_assert!(!well && second >= 60);
+                    return Ok(());
+                }
+                Judgement::Wait { .. } => prop_assert!(well_for <= 10),
+                Judgement::Revive(_) | Judgement::Undecided(_) => prop_assert!(false),
+            }
+        }
+    }
+}
