@@ -1,0 +1,3 @@
+//! One file a verb. stdout is the answer, stderr the talk.
+
+pub mod demo;
