@@ -3,7 +3,7 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, ssh, web, registry, engine, podman, build, systemd, lint.
+# Groups: git, ssh, web, registry, engine, busybox, podman, build, systemd, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -44,6 +44,10 @@ command -v curl|curl
 busybox_is_static|busybox-static
 EOF
             ;;
+        busybox) cat <<'EOF'
+busybox_is_static|busybox-static
+EOF
+            ;;
         podman) cat <<'EOF'
 command -v podman|podman
 command -v runc|runc
@@ -65,7 +69,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, ssh, web, registry, engine, podman, build, systemd, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, ssh, web, registry, engine, busybox, podman, build, systemd, lint)" >&2
             exit 2
             ;;
     esac

@@ -5,4 +5,6 @@
     reason = "a test reports by panicking"
 )]
 
+mod floors;
 mod harness;
+mod systemd;
