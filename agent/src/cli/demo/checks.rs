@@ -31,11 +31,7 @@ impl Style {
                 let value = value.to_ascii_lowercase();
                 value.contains("utf-8") || value.contains("utf8")
             });
-        let (good, bad) = if utf8 {
-            ("✓", "✗")
-        } else {
-            ("ok", "FAILED")
-        };
+        let (good, bad) = if utf8 { ("✓", "✗") } else { ("ok", "NO") };
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let (bold, green, red, plain) = if colour {
             ("\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[0m")

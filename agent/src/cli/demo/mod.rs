@@ -5,6 +5,7 @@
 //! Touches nothing outside its temporary directory but the engine, and there only what carries its own image or device id.
 
 mod app;
+mod archive;
 mod checks;
 mod device;
 mod fleet;
@@ -133,10 +134,12 @@ async fn demo(args: &Args) -> u8 {
 async fn find_engine(args: &Args) -> Result<Option<DemoEngine>> {
     match args.engine.as_deref() {
         Some("none") => Ok(None),
-        Some(socket) => DemoEngine::connect(socket)
-            .await
-            .map(Some)
-            .context("hint: leave --engine out to have Docker and Podman looked for"),
+        Some(socket) => match DemoEngine::connect(socket).await {
+            Ok(engine) => Ok(Some(engine)),
+            Err(error) => bail!(
+                "{error:#}\nhint: leave --engine out to have Docker and Podman looked for, or say --engine none"
+            ),
+        },
         None => Ok(DemoEngine::find().await),
     }
 }
