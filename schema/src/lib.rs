@@ -15,3 +15,4 @@ pub mod service;
 pub mod size;
 pub mod source_text;
 pub mod toml_document;
+pub mod yaml_document;
