@@ -302,18 +302,19 @@ fn owner() -> String {
 
 /// A service of our own image that needs no network: its health is asked inside the container.
 fn service(name: &str, image: &str, app: &str) -> String {
+    let verb = super::APP_VERB;
     format!(
         r#"[services.{name}]
 image = "{image}"
 entrypoint = ["/evenkeel"]
-command = ["demo", "app", "serve", "--config", "/content/{app}.conf"]
+command = ["{verb}", "serve", "--config", "/content/{app}.conf"]
 volumes = ["/srv/{app}:/content:ro"]
 network_mode = "none"
 restart = "unless-stopped"
 stop_grace_period = "2s"
 
 [services.{name}.healthcheck]
-test = ["CMD", "/evenkeel", "demo", "app", "probe", "http://127.0.0.1:8080/healthz"]
+test = ["CMD", "/evenkeel", "{verb}", "probe", "http://127.0.0.1:8080/healthz"]
 interval = "1s"
 timeout = "5s"
 retries = 3

@@ -35,45 +35,48 @@ const GREETER_START: Duration = Duration::from_secs(5);
 
 /// The whole story on one machine in a minute
 #[derive(Debug, Clone, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// The container engine: `unix:///...`, or `none` for the file half alone. Default: Docker's socket, then Podman's
     #[arg(long, value_name = "SOCKET")]
     engine: Option<String>,
-    /// Leaves directory, containers and image for a look at them
+    /// Leave directory, containers and image for a look at them
     #[arg(long)]
     keep: bool,
-    #[command(subcommand)]
-    inner: Option<Inner>,
 }
 
-/// What only the demo itself calls.
-#[derive(Debug, Clone, clap::Subcommand)]
-enum Inner {
-    /// The demo's own application
-    #[command(hide = true, subcommand)]
-    App(app::App),
+/// What the demo's containers run; for a hidden verb, [`APP_VERB`].
+#[derive(Debug, Clone, clap::Args)]
+pub struct AppArgs {
+    #[command(subcommand)]
+    app: app::App,
 }
+
+/// The hidden verb by which the demo calls [`app`].
+pub const APP_VERB: &str = "demo-app";
 
 /// Runs the demo; the exit code.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_current_thread()
+    on_one_thread(demo(args))
+}
+
+/// Runs the demo's own application; the exit code.
+#[must_use]
+pub fn app(args: &AppArgs) -> u8 {
+    on_one_thread(app::run(&args.app))
+}
+
+fn on_one_thread(story: impl Future<Output = u8>) -> u8 {
+    match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {
-        Ok(runtime) => runtime,
+        Ok(runtime) => runtime.block_on(story),
         Err(error) => {
             complain(&format!("cannot start: {error}"));
-            return 1;
+            1
         }
-    };
-    runtime.block_on(async {
-        match &args.inner {
-            Some(Inner::App(app)) => app::run(app).await,
-            None => demo(args).await,
-        }
-    })
+    }
 }
 
 /// Everything that has to go away again.
@@ -256,7 +259,7 @@ async fn free_address() -> Result<SocketAddr> {
 /// The program whose configuration the device keeps, where there is no engine to run it.
 async fn start_greeter(address: SocketAddr, device: &Device) -> Result<tokio::process::Child> {
     let child = device::ourselves()
-        .args(["demo", "app", "serve", "--listen", &address.to_string()])
+        .args([APP_VERB, "serve", "--listen", &address.to_string()])
         .arg("--config")
         .arg(device.path(fleet::GREETER_CONF))
         .stdin(Stdio::null())
