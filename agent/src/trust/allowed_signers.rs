@@ -1,0 +1,432 @@
+//! allowed_signers, as ssh-keygen(1) ALLOWED SIGNERS defines the file.
+//!
+//! `principals [options] key-type base64 [comment]`, one signer a line. A line that cannot be read is skipped and
+//! reported by file and line, and the others go on; a file without any usable line is an error. `cert-authority` lines are
+//! read and never used: certificates are not supported by this version, and a CA's own key signs nothing.
+//! An option of our own: `no-touch-required` takes a security key's signatures that were made without a touch.
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+
+use super::key::Key;
+use super::pattern;
+use super::sshsig::Touch;
+use crate::domain::revision::Timestamp;
+
+/// The largest file taken: some thousand signers.
+const MAX_FILE: usize = 1024 * 1024;
+
+/// Why a file gives no trust set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AllowedSignersError {
+    /// Too large.
+    #[error("{file} has more than {MAX_FILE} bytes")]
+    TooLarge {
+        /// The file's name.
+        file: String,
+    },
+    /// No line names a signer.
+    #[error("{file} names no signer that can be used{}", listed(.skipped))]
+    Empty {
+        /// The file's name.
+        file: String,
+        /// The lines that were skipped.
+        skipped: Vec<SkippedLine>,
+    },
+}
+
+fn listed(skipped: &[SkippedLine]) -> String {
+    skipped.iter().map(|line| format!("; {line}")).collect()
+}
+
+/// A line that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedLine {
+    /// The file's name.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// Why.
+    pub why: String,
+}
+
+impl std::fmt::Display for SkippedLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.why)
+    }
+}
+
+/// Who a line's key speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// For its principals.
+    Signer,
+    /// For nobody: it only certifies others' keys.
+    CertAuthority,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// Names and patterns of names.
+    pub principals: Vec<String>,
+    /// Signer or certificate authority.
+    pub role: Role,
+    /// Patterns of namespaces; `None`: any.
+    pub namespaces: Option<Vec<String>>,
+    /// Signatures count from here on.
+    pub valid_after: Option<Timestamp>,
+    /// Signatures count up to here, this second included.
+    pub valid_before: Option<Timestamp>,
+    /// Whether a security key must have been touched.
+    pub touch: Touch,
+    /// The key.
+    pub key: Key,
+}
+
+impl SignerLine {
+    /// Whether this key may sign in that namespace.
+    #[must_use]
+    pub fn allows_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().is_none_or(|patterns| {
+            pattern::matches_list(namespace, patterns.iter().map(String::as_str))
+        })
+    }
+
+    fn speaks_for(&self, name: &str) -> bool {
+        pattern::matches_list(name, self.principals.iter().map(String::as_str))
+    }
+
+    /// The first of its names that the line as a whole lets it speak for, as `ssh-keygen -Y find-principals` and
+    /// `-Y verify` agree on one. `None`: the line takes away all it gives.
+    #[must_use]
+    pub fn principal(&self) -> Option<&str> {
+        self.principals
+            .iter()
+            .map(String::as_str)
+            .find(|name| !name.starts_with('!') && self.speaks_for(name))
+    }
+
+    /// As whom this key may sign where only `signers` (patterns) may. A line that gives a pattern speaks for a plain
+    /// name in `signers` that it matches, and for the very same pattern; not for other patterns, which it might exceed.
+    #[must_use]
+    pub fn principal_among<'a>(&'a self, signers: &'a [String]) -> Option<&'a str> {
+        let admitted = |name: &str| pattern::matches_list(name, signers.iter().map(String::as_str));
+        let negates = signers.iter().any(|signer| signer.starts_with('!'));
+        let own = self.principals.iter().find(|name| {
+            if pattern::is_pattern(name) {
+                !negates && signers.contains(name)
+            } else {
+                admitted(name)
+            }
+        });
+        let covered = signers
+            .iter()
+            .filter(|name| !pattern::is_pattern(name) && admitted(name));
+        own.into_iter()
+            .chain(covered)
+            .map(String::as_str)
+            .find(|name| !name.starts_with('!') && self.speaks_for(name))
+    }
+}
+
+/// A trust set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedSigners {
+    file: String,
+    lines: Vec<SignerLine>,
+    skipped: Vec<SkippedLine>,
+}
+
+impl AllowedSigners {
+    /// Reads a file's bytes. `file` names it in diagnostics; `zone` is what times without `Z` are in.
+    ///
+    /// # Errors
+    /// See [`AllowedSignersError`].
+    pub fn parse(file: &str, bytes: &[u8], zone: &TimeZone) -> Result<Self, AllowedSignersError> {
+        if bytes.len() > MAX_FILE {
+            return Err(AllowedSignersError::TooLarge {
+                file: file.to_owned(),
+            });
+        }
+        let mut lines = Vec::new();
+        let mut skipped = Vec::new();
+        for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let number = index + 1;
+            let parsed = match std::str::from_utf8(bytes) {
+                Ok(text) => parse_line(number, text, zone),
+                Err(_) => Err("it is not UTF-8".to_owned()),
+            };
+            match parsed {
+                Ok(Some(line)) => lines.push(line),
+                Ok(None) => {}
+                Err(why) => skipped.push(SkippedLine {
+                    file: file.to_owned(),
+                    line: number,
+                    why,
+                }),
+            }
+        }
+        if lines
+            .iter()
+            .any(|line| line.role == Role::Signer && line.principal().is_some())
+        {
+            Ok(Self {
+                file: file.to_owned(),
+                lines,
+                skipped,
+            })
+        } else {
+            Err(AllowedSignersError::Empty {
+                file: file.to_owned(),
+                skipped,
+            })
+        }
+    }
+
+    /// The file's name.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Every line that was read, certificate authorities included.
+    #[must_use]
+    pub fn lines(&self) -> &[SignerLine] {
+        &self.lines
+    }
+
+    /// The lines that were not.
+    #[must_use]
+    pub fn skipped(&self) -> &[SkippedLine] {
+        &self.skipped
+    }
+
+    /// The lines on which this key speaks for somebody.
+    pub fn lines_of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a SignerLine> {
+        self.lines.iter().filter(move |line| {
+            line.role == Role::Signer && line.key == *key && line.principal().is_some()
+        })
+    }
+}
+
+/// One line; `None` where it is blank or a comment.
+fn parse_line(number: usize, text: &str, zone: &TimeZone) -> Result<Option<SignerLine>, String> {
+    // A file edited on Windows ends its lines with a carriage return.
+    let text = text
+        .strip_suffix('\r')
+        .unwrap_or(text)
+        .trim_start_matches(BLANKS);
+    if text.is_empty() || text.starts_with('#') {
+        return Ok(None);
+    }
+    if text.chars().any(|c| c.is_control() && c != '\t') {
+        return Err("it contains a control character".to_owned());
+    }
+    let (names, rest) = split_principals(text)?;
+    let principals: Vec<String> = names.split(',').map(str::to_owned).collect();
+    if principals.iter().any(|name| name.is_empty() || name == "!") {
+        return Err("its list of principals has an empty entry".to_owned());
+    }
+    let (options, rest) = if begins_with_key_type(rest) {
+        (Options::default(), rest)
+    } else {
+        let (options, rest) = split_options(rest)?;
+        (Options::parse(options, zone)?, rest)
+    };
+    Ok(Some(SignerLine {
+        line: number,
+        principals,
+        role: options.role.unwrap_or(Role::Signer),
+        namespaces: options.namespaces,
+        valid_after: options.valid_after,
+        valid_before: options.valid_before,
+        touch: options.touch.unwrap_or(Touch::Required),
+        key: read_key(rest)?,
+    }))
+}
+
+const BLANKS: [char; 2] = [' ', '\t'];
+
+/// The first column, which may stand in double quotes as a whole, and the rest.
+fn split_principals(text: &str) -> Result<(&str, &str), String> {
+    let (names, rest) = match text.strip_prefix('"') {
+        Some(quoted) => quoted
+            .split_once('"')
+            .filter(|(_, rest)| rest.starts_with(BLANKS))
+            .ok_or("the quotes around its principals are not closed before the next column")?,
+        None => text
+            .split_once(BLANKS)
+            .ok_or("it has principals and no key")?,
+    };
+    if names.contains('"') {
+        return Err("a quote inside its principals".to_owned());
+    }
+    Ok((names, rest.trim_start_matches(BLANKS)))
+}
+
+fn begins_with_key_type(text: &str) -> bool {
+    ["ssh-", "ecdsa-", "sk-", "webauthn-"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+}
+
+/// The options column, which ends at the first blank outside quotes, and the rest.
+fn split_options(text: &str) -> Result<(&str, &str), String> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            ' ' | '\t' if !quoted => {
+                return Ok((&text[..at], text[at..].trim_start_matches(BLANKS)));
+            }
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    Err(if quoted {
+        "a quote in its options is not closed".to_owned()
+    } else {
+        "it has no key".to_owned()
+    })
+}
+
+fn read_key(text: &str) -> Result<Key, String> {
+    let mut columns = text.split(BLANKS).filter(|column| !column.is_empty());
+    match (columns.next(), columns.next()) {
+        (Some(key_type), Some(base64)) => {
+            Key::from_columns(key_type, base64).map_err(|error| error.to_string())
+        }
+        (Some(_), None) | (None, _) => Err("it has no key".to_owned()),
+    }
+}
+
+/// The options of one line.
+#[derive(Default)]
+struct Options {
+    role: Option<Role>,
+    namespaces: Option<Vec<String>>,
+    valid_after: Option<Timestamp>,
+    valid_before: Option<Timestamp>,
+    touch: Option<Touch>,
+}
+
+impl Options {
+    fn parse(text: &str, zone: &TimeZone) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut rest = text;
+        loop {
+            let end = rest.find(['=', ',']).unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            let (value, after) = match after.strip_prefix('=') {
+                Some(after) => dequote(after).map(|(value, after)| (Some(value), after))?,
+                None => (None, after),
+            };
+            options.set(&name.to_ascii_lowercase(), value, zone)?;
+            if after.is_empty() {
+                break;
+            }
+            rest = after
+                .strip_prefix(',')
+                .filter(|rest| !rest.is_empty())
+                .ok_or("its options are not separated by single commas")?;
+        }
+        match (options.valid_after, options.valid_before) {
+            (Some(after), Some(before)) if before <= after => {
+                Err("its valid-before is not later than its valid-after".to_owned())
+            }
+            _ => Ok(options),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: Option<String>, zone: &TimeZone) -> Result<(), String> {
+        let once = |set: bool| {
+            if set {
+                Ok(())
+            } else {
+                Err(format!("option `{name}` is there twice"))
+            }
+        };
+        match (name, value) {
+            ("cert-authority", None) => self.role = Some(Role::CertAuthority),
+            ("no-touch-required", None) => self.touch = Some(Touch::NotRequired),
+            ("namespaces", Some(value)) => {
+                let patterns = value.split(',').map(str::to_owned).collect();
+                once(self.namespaces.replace(patterns).is_none())?;
+            }
+            ("valid-after", Some(value)) => {
+                let time = absolute_time(&value, zone)?;
+                once(self.valid_after.replace(time).is_none())?;
+            }
+            ("valid-before", Some(value)) => {
+                let time = absolute_time(&value, zone)?;
+                once(self.valid_before.replace(time).is_none())?;
+            }
+            (_, value) => {
+                let form = if value.is_some() { " with a value" } else { "" };
+                return Err(format!("option `{name}`{form} is not understood"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value in double quotes, in which `\"` is a quote, and what follows it.
+fn dequote(text: &str) -> Result<(String, &str), String> {
+    let body = text
+        .strip_prefix('"')
+        .ok_or("an option's value is not in double quotes")?;
+    let mut value = String::new();
+    let mut chars = body.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((value, &body[at + 1..])),
+            '\\' if chars.next_if(|(_, next)| *next == '"').is_some() => value.push('"'),
+            other => value.push(other),
+        }
+    }
+    Err("a quote in its options is not closed".to_owned())
+}
+
+/// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`; in UTC with `Z` (or `UTC`) behind it, else in `zone`.
+fn absolute_time(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
+    let wrong = || {
+        format!("`{text}` is not a time: YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, with Z for UTC")
+    };
+    let upper = text.to_ascii_uppercase();
+    let (digits, utc) = match upper
+        .strip_suffix('Z')
+        .or_else(|| upper.strip_suffix("UTC"))
+    {
+        Some(digits) => (digits, Some(TimeZone::UTC)),
+        None => (upper.as_str(), None),
+    };
+    if !matches!(digits.len(), 8 | 12 | 14) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let part = |from: usize, to: usize| {
+        digits
+            .get(from..to)
+            .map_or(Ok(0), |part| part.parse::<i8>().map_err(|_| wrong()))
+    };
+    let year = digits[..4].parse::<i16>().map_err(|_| wrong())?;
+    let date = Date::new(year, part(4, 6)?, part(6, 8)?).map_err(|_| wrong())?;
+    let time = Time::new(part(8, 10)?, part(10, 12)?, part(12, 14)?, 0).map_err(|_| wrong())?;
+    let zone = utc.as_ref().unwrap_or(zone);
+    let seconds = zone
+        .to_timestamp(DateTime::from_parts(date, time))
+        .map_err(|_| wrong())?
+        .as_second();
+    if seconds > 0 {
+        Ok(Timestamp(seconds))
+    } else {
+        Err(format!("`{text}` is before 1970"))
+    }
+}
+
+#[cfg(test)]
+#[path = "allowed_signers/tests.rs"]
+mod tests;
