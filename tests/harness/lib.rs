@@ -19,6 +19,7 @@ pub mod faults;
 pub mod git_http;
 pub mod git_ssh;
 pub mod ports;
+pub mod proc;
 pub mod process;
 pub mod registry;
 pub mod repo;
