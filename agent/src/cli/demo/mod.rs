@@ -99,7 +99,7 @@ async fn demo(args: &Args) -> u8 {
     };
     let mut leftovers = Leftovers::default();
     let told = tokio::select! {
-        told = tell(&id, engine.as_ref(), &mut page, &mut leftovers) => told.map(Some),
+        told = tell(args, &id, engine.as_ref(), &mut page, &mut leftovers) => told.map(Some),
         () = interrupted() => Ok(None),
     };
     let code = match &told {
@@ -174,6 +174,7 @@ enum Told {
 }
 
 async fn tell(
+    args: &Args,
     id: &str,
     engine: Option<&DemoEngine>,
     page: &mut Page,
@@ -204,10 +205,15 @@ async fn tell(
             Apps::Containers { image }
         }
         None => {
-            page.line(
-                "No container engine answers here, so this is the file half: files, and a program outside containers\n\
-                 whose health the gate asks for. For the whole story: apt-get install docker.io",
-            );
+            page.line(format_args!(
+                "{} This is the file half: files, and a program outside containers whose health\n\
+                 the gate asks for.",
+                match args.engine {
+                    Some(_) => "No container engine, as asked.",
+                    None =>
+                        "No container engine answers on this machine (for the whole story: apt-get install docker.io).",
+                }
+            ));
             let address = free_address().await?;
             greeter = Some(address);
             Apps::Files { greeter: address }

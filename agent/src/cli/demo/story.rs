@@ -302,11 +302,14 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// A command's exit code and the last line of its answer; all of its talk where the code is not the one wanted.
+    /// A command's exit code and what it says of itself; all of its talk where the code is not the one wanted.
     fn ended(&mut self, verb: &str, answer: &Answer, wanted: u8) {
-        let last = |text: &str| text.trim_end().lines().last().map(str::to_owned);
-        let said = last(&answer.stdout)
-            .or_else(|| last(&answer.stderr))
+        // An error stands on stderr behind the program's name, perhaps among log lines; an answer is all of stdout.
+        let said = answer
+            .stderr
+            .lines()
+            .find_map(|line| line.strip_prefix("evenkeel: "))
+            .or_else(|| answer.stdout.lines().next())
             .unwrap_or_default();
         if answer.code == wanted {
             self.page.seen(
