@@ -4,6 +4,7 @@
 //! `port` (what the loop needs of the outside), `adapter` (the outside), `cycle`, `apply`, `daemon` (the loop), `cli`.
 //! Arrows point down only; a test reads each room's `use` lines.
 
+pub mod adapter;
 pub mod cli;
 pub mod domain;
 pub mod gate;

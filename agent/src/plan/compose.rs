@@ -25,9 +25,11 @@ pub(super) fn is_external<T: Serialize>(declaration: &T) -> bool {
 
 /// A network's name in the engine: the one it declares, else Compose's `<project>_<key>`.
 pub(super) fn network_name(app: &AppName, key: &str, network: &Network) -> String {
-    match long_form(network)["name"].as_str() {
-        Some(name) if !name.is_empty() => name.to_owned(),
-        Some(_) | None => format!("{app}_{key}"),
+    match &network.name {
+        Some(name) => name.clone(),
+        // One that exists already goes by its own key.
+        None if network.external => key.to_owned(),
+        None => format!("{app}_{key}"),
     }
 }
 

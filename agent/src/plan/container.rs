@@ -1,34 +1,127 @@
 //! One container: what its declaration makes us expect, beside what the engine shows.
+//!
+//! Owns the configuration hash on a container's label, and the comparison that sees a container which was changed by
+//! hand while our labels are intact. What an image or an engine adds by itself is expected; what an engine does not
+//! tell is not compared: a false difference would restart a container for ever.
+
+mod compare;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use evenkeel_schema::app::OnChange;
+use evenkeel_schema::service::{Mount, Network, Service, Volume, print};
+use serde_json::json;
+
+pub use compare::{Difference, differences};
 
 use crate::domain::container::ContainerSpec;
-use crate::domain::desired::DesiredState;
-use crate::domain::observed::{ObservedContainer, ObservedImage};
+use crate::domain::desired::{DesiredApp, DesiredFile, DesiredState};
 use crate::domain::resource::ServiceId;
-
-/// One setting that is not as expected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The setting in Compose's words: `image`, `environment.TZ`, `ports`.
-    pub key: String,
-    /// What is, for people; secrets and long values shortened.
-    pub from: String,
-    /// What should be.
-    pub to: String,
-}
+use crate::domain::revision::ContentId;
 
 /// The container that a service of the desired state asks for; `None` where the state has no such service.
 #[must_use]
-pub fn spec(_desired: &DesiredState, _id: &ServiceId) -> Option<ContainerSpec> {
-    None
+pub fn spec(desired: &DesiredState, id: &ServiceId) -> Option<ContainerSpec> {
+    let app = desired.apps.get(&id.app)?;
+    let service = app.services.get(&id.service)?;
+    let networks = service
+        .networks
+        .iter()
+        .map(|(key, joined)| {
+            let name = app.networks.get(key).map_or_else(
+                || print::network_name(&id.app, key, &Network::default()),
+                |declared| print::network_name(&id.app, key, declared),
+            );
+            let mut aliases = vec![id.service.to_string()];
+            aliases.extend(joined.aliases.iter().cloned());
+            aliases.dedup();
+            (name, aliases)
+        })
+        .collect();
+    let mut volumes = BTreeMap::new();
+    for mount in &service.volumes {
+        if let Mount::Volume {
+            source: Some(key), ..
+        } = mount
+        {
+            let name = app.volumes.get(key).map_or_else(
+                || print::volume_name(&id.app, key, &Volume::default()),
+                |declared| print::volume_name(&id.app, key, declared),
+            );
+            volumes.insert(key.to_string(), name);
+        }
+    }
+    Some(ContainerSpec {
+        id: id.clone(),
+        name: service
+            .container_name
+            .clone()
+            .unwrap_or_else(|| format!("{}-{}-1", id.app, id.service)),
+        config: config_hash(desired, app, id, service),
+        service: service.clone(),
+        device: desired.device.clone(),
+        networks,
+        volumes,
+    })
 }
 
-/// What differs between a container and its declaration, in the order of the settings' names; empty where nothing
-/// does. `image` is what the declared reference is on this device.
+/// The engine's restart policy that a service asks for: `no`, `always`, `on-failure[:n]` or `unless-stopped`.
 #[must_use]
-pub fn differences(
-    _spec: &ContainerSpec,
-    _image: &ObservedImage,
-    _actual: &ObservedContainer,
-) -> Vec<Difference> {
-    Vec::new()
+pub fn restart_policy(service: &Service) -> String {
+    service.restart.to_string()
+}
+
+/// SHA-256 over the declaration, and over the declared files that the service mounts: a file mounted by itself always
+/// counts (the mount holds the old inode), a file in a mounted folder unless its own `on_change` names the service.
+fn config_hash(
+    desired: &DesiredState,
+    app: &DesiredApp,
+    id: &ServiceId,
+    service: &Service,
+) -> String {
+    let mut mounted: BTreeMap<&str, (&str, u32, &str, &str)> = BTreeMap::new();
+    for mount in &service.volumes {
+        let Mount::Bind { source, .. } = mount else {
+            continue;
+        };
+        for (owner, path, file) in desired.files() {
+            let by_itself = path == source;
+            let acts = owner == &id.app && names(file, id);
+            if by_itself || (path.is_within(source) && !acts) {
+                mounted.insert(
+                    path.as_str(),
+                    (file.content.as_str(), file.mode, &file.owner, &file.group),
+                );
+            }
+        }
+    }
+    // A network or volume that is renamed under the same key makes another container.
+    let networks: Vec<_> = service
+        .networks
+        .keys()
+        .map(|key| {
+            app.networks
+                .get(key)
+                .and_then(|network| network.name.as_ref())
+        })
+        .collect();
+    let canonical = json!({
+        "service": service,
+        "files": mounted,
+        "networks": networks,
+    });
+    ContentId::of(canonical.to_string().as_bytes())
+        .as_str()
+        .to_owned()
+}
+
+fn names(file: &DesiredFile, id: &ServiceId) -> bool {
+    file.on_change.iter().any(|action| match action {
+        OnChange::RestartService(service) | OnChange::SignalService { service, .. } => {
+            *service == id.service
+        }
+        OnChange::RestartUnit(_) | OnChange::ReloadUnit(_) => false,
+    })
 }

@@ -1,0 +1,552 @@
+//! From a declaration to the engine's request.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping as ApiDevice, EndpointIpamConfig, EndpointSettings,
+    HealthConfig, HostConfig, HostConfigLogConfig, Ipam as ApiIpam, IpamConfig, Mount as ApiMount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType,
+    MountVolumeOptions, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig, PortBinding,
+    PortMap, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use evenkeel_schema::name::{AppName, DeviceId};
+use evenkeel_schema::service::{
+    Healthcheck, Mount, Network, NetworkMode, Selinux, Service, ServiceNetwork, Volume,
+};
+
+use super::{APP, BollardEngine, CALL, CONFIG, DEVICE, Kind, SERVICE, SLOW_CALL, seconds};
+use crate::domain::container::ContainerSpec;
+use crate::port::engine::EngineError;
+
+/// What Compose itself calls its labels: with them `docker compose ls` and `ps` show our apps.
+const COMPOSE: &str = "com.docker.compose";
+
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error("{0} does not exist on this device, and `create_host_path` is false")]
+    Missing(String),
+    #[error("{0} does not exist and cannot be made")]
+    Make(String, #[source] io::Error),
+    #[error("{0} cannot be looked at")]
+    Look(String, #[source] io::Error),
+}
+
+impl BollardEngine {
+    pub(super) async fn make(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        let client = self.client().await?;
+        let what = || format!("make the container {}", spec.name);
+        for mount in &spec.service.volumes {
+            self.make_source(mount)
+                .map_err(|cause| EngineError::Refused {
+                    what: what(),
+                    cause: Box::new(cause),
+                })?;
+        }
+        // Podman before 5.1 cannot change the policy later. It starts nothing at boot by itself either, so there the
+        // declared policy may stand from the start.
+        let policy = match client.kind {
+            Kind::Docker => "no".to_owned(),
+            Kind::Podman => spec.service.restart.to_string(),
+        };
+        let mut joined = endpoints(spec).into_iter();
+        let first = joined.next();
+        let body = self.body(spec, first, &policy);
+        let options = CreateContainerOptionsBuilder::default()
+            .name(&spec.name)
+            .platform(spec.service.platform.as_deref().unwrap_or_default())
+            .build();
+        let id = self
+            .call(
+                what,
+                SLOW_CALL,
+                client.docker.create_container(Some(options), body),
+            )
+            .await?
+            .id;
+        for (network, settings) in joined {
+            let request = NetworkConnectRequest {
+                container: id.clone(),
+                endpoint_config: Some(settings),
+            };
+            let connected = self
+                .call(
+                    || format!("connect the container {} to {network}", spec.name),
+                    CALL,
+                    client.docker.connect_network(&network, request),
+                )
+                .await;
+            if let Err(error) = connected {
+                let options = RemoveContainerOptionsBuilder::default()
+                    .force(true)
+                    .v(true)
+                    .build();
+                // A half-made container must not stay; the error that is told is the one that stopped us.
+                let removed = self
+                    .call(
+                        || format!("remove the half-made container {}", spec.name),
+                        SLOW_CALL,
+                        client.docker.remove_container(&id, Some(options)),
+                    )
+                    .await;
+                if let Err(second) = removed {
+                    tracing::warn!(container = spec.name, error = %second, "a half-made container stays");
+                }
+                return Err(error);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Makes a bind mount's source where it is missing, as Compose's short form does.
+    fn make_source(&self, mount: &Mount) -> Result<(), SourceError> {
+        let Mount::Bind { source, bind, .. } = mount else {
+            return Ok(());
+        };
+        let path = self.under_root(source.as_str());
+        match Path::new(&path).try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) if bind.create_host_path => {
+                std::fs::create_dir_all(&path).map_err(|cause| SourceError::Make(path, cause))
+            }
+            Ok(false) => Err(SourceError::Missing(path)),
+            Err(cause) => Err(SourceError::Look(path, cause)),
+        }
+    }
+
+    fn body(
+        &self,
+        spec: &ContainerSpec,
+        first: Option<(String, EndpointSettings)>,
+        policy: &str,
+    ) -> ContainerCreateBody {
+        let service = &spec.service;
+        let mut exposed: Vec<String> = service
+            .ports
+            .iter()
+            .map(|port| format!("{}/{}", port.target, port.protocol.as_str()))
+            .chain(service.expose.iter().map(|port| {
+                if port.contains('/') {
+                    port.clone()
+                } else {
+                    format!("{port}/tcp")
+                }
+            }))
+            .collect();
+        exposed.sort();
+        exposed.dedup();
+        let network_mode = match (service.network_mode, &first) {
+            (Some(mode), _) => mode_text(mode).to_owned(),
+            (None, Some((name, _))) => name.clone(),
+            (None, None) => "none".to_owned(),
+        };
+        ContainerCreateBody {
+            hostname: service.hostname.clone(),
+            domainname: service.domainname.clone(),
+            user: service.user.clone(),
+            exposed_ports: (!exposed.is_empty()).then_some(exposed),
+            tty: Some(service.tty),
+            open_stdin: Some(service.stdin_open),
+            env: Some(
+                service
+                    .environment
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
+            cmd: service.command.clone(),
+            entrypoint: service.entrypoint.clone(),
+            healthcheck: service.healthcheck.as_ref().map(health_config),
+            image: Some(service.image.to_string()),
+            working_dir: service.working_dir.clone(),
+            labels: Some(labels(spec)),
+            stop_signal: service.stop_signal.clone(),
+            stop_timeout: service
+                .stop_grace_period
+                .map(|grace| i64::from(seconds(grace))),
+            host_config: Some(self.host_config(spec, network_mode, policy)),
+            networking_config: first.map(|(name, settings)| NetworkingConfig {
+                endpoints_config: Some(HashMap::from([(name, settings)])),
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn host_config(&self, spec: &ContainerSpec, network_mode: String, policy: &str) -> HostConfig {
+        let service = &spec.service;
+        let list = |items: &[String]| (!items.is_empty()).then(|| items.to_vec());
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut mounts = Vec::new();
+        let mut binds = Vec::new();
+        for mount in &service.volumes {
+            match self.mount(spec, mount) {
+                Prepared::Mount(mount) => mounts.push(*mount),
+                Prepared::Bind(text) => binds.push(text),
+            }
+        }
+        HostConfig {
+            memory: service.memory().map(signed),
+            nano_cpus: service.cpu().map(signed),
+            pids_limit: service.pids(),
+            devices: (!service.devices.is_empty()).then(|| {
+                service
+                    .devices
+                    .iter()
+                    .map(|device| ApiDevice {
+                        path_on_host: Some(device.source.to_string()),
+                        path_in_container: Some(device.target.clone()),
+                        cgroup_permissions: Some(device.permissions.clone()),
+                    })
+                    .collect()
+            }),
+            init: service.init,
+            ulimits: (!service.ulimits.is_empty()).then(|| {
+                service
+                    .ulimits
+                    .iter()
+                    .map(|(name, limit)| ResourcesUlimits {
+                        name: Some(name.clone()),
+                        soft: Some(limit.soft),
+                        hard: Some(limit.hard),
+                    })
+                    .collect()
+            }),
+            binds: (!binds.is_empty()).then_some(binds),
+            mounts: (!mounts.is_empty()).then_some(mounts),
+            log_config: service.logging.as_ref().map(|logging| HostConfigLogConfig {
+                typ: logging.driver.clone(),
+                config: (!logging.options.is_empty()).then(|| map(&logging.options)),
+            }),
+            network_mode: Some(network_mode),
+            port_bindings: port_map(service),
+            restart_policy: Some(restart_policy(policy)),
+            cap_add: list(&service.cap_add.iter().cloned().collect::<Vec<_>>()),
+            cap_drop: list(&service.cap_drop.iter().cloned().collect::<Vec<_>>()),
+            dns: list(&service.dns),
+            dns_options: list(&service.dns_opt),
+            dns_search: list(&service.dns_search),
+            extra_hosts: (!service.extra_hosts.is_empty()).then(|| {
+                service
+                    .extra_hosts
+                    .iter()
+                    .flat_map(|(name, addresses)| {
+                        addresses
+                            .iter()
+                            .map(move |address| format!("{name}:{address}"))
+                    })
+                    .collect()
+            }),
+            group_add: list(&service.group_add),
+            ipc_mode: service.ipc.clone(),
+            oom_score_adj: service.oom_score_adj,
+            pid_mode: service.pid.clone(),
+            privileged: Some(service.privileged),
+            readonly_rootfs: Some(service.read_only),
+            security_opt: list(&service.security_opt),
+            tmpfs: (!service.tmpfs.is_empty()).then(|| {
+                service
+                    .tmpfs
+                    .iter()
+                    .map(|mount| {
+                        let (path, options) = mount.split_once(':').unwrap_or((mount, ""));
+                        (path.to_owned(), options.to_owned())
+                    })
+                    .collect()
+            }),
+            userns_mode: service.userns_mode.clone(),
+            shm_size: service.shm_size.map(signed),
+            sysctls: (!service.sysctls.is_empty()).then(|| map(&service.sysctls)),
+            ..HostConfig::default()
+        }
+    }
+
+    fn mount(&self, spec: &ContainerSpec, mount: &Mount) -> Prepared {
+        let api = match mount {
+            Mount::Bind {
+                source,
+                target,
+                read_only,
+                bind,
+            } => {
+                let path = self.under_root(source.as_str());
+                if let Some(relabel) = bind.selinux {
+                    // The API's mounts know no relabelling: only the old text form does.
+                    let mut options = vec![if *read_only { "ro" } else { "rw" }];
+                    options.push(match relabel {
+                        Selinux::Shared => "z",
+                        Selinux::Private => "Z",
+                    });
+                    options.extend(bind.propagation.as_deref());
+                    return Prepared::Bind(format!("{path}:{target}:{}", options.join(",")));
+                }
+                ApiMount {
+                    typ: Some(MountType::BIND),
+                    source: Some(path),
+                    target: Some(target.clone()),
+                    read_only: Some(*read_only),
+                    bind_options: bind.propagation.as_deref().map(|word| MountBindOptions {
+                        propagation: propagation(word),
+                        ..MountBindOptions::default()
+                    }),
+                    ..ApiMount::default()
+                }
+            }
+            Mount::Volume {
+                source,
+                target,
+                read_only,
+                volume,
+            } => ApiMount {
+                typ: Some(MountType::VOLUME),
+                source: source.as_ref().map(|key| {
+                    spec.volumes
+                        .get(key.as_str())
+                        .cloned()
+                        .unwrap_or_else(|| format!("{}_{key}", spec.id.app))
+                }),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                volume_options: volume.nocopy.then(|| MountVolumeOptions {
+                    no_copy: Some(true),
+                    ..MountVolumeOptions::default()
+                }),
+                ..ApiMount::default()
+            },
+            Mount::Tmpfs {
+                target,
+                read_only,
+                tmpfs,
+            } => ApiMount {
+                typ: Some(MountType::TMPFS),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                tmpfs_options: Some(MountTmpfsOptions {
+                    size_bytes: tmpfs.size.and_then(|size| i64::try_from(size).ok()),
+                    mode: tmpfs.mode.map(i64::from),
+                    ..MountTmpfsOptions::default()
+                }),
+                ..ApiMount::default()
+            },
+        };
+        Prepared::Mount(Box::new(api))
+    }
+}
+
+/// A mount in one of the API's two forms.
+enum Prepared {
+    Mount(Box<ApiMount>),
+    Bind(String),
+}
+
+fn map(from: &BTreeMap<String, String>) -> HashMap<String, String> {
+    from.iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+pub(super) const fn mode_text(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        NetworkMode::Bridge => "bridge",
+    }
+}
+
+fn propagation(word: &str) -> Option<MountBindOptionsPropagationEnum> {
+    match word {
+        "private" => Some(MountBindOptionsPropagationEnum::PRIVATE),
+        "rprivate" => Some(MountBindOptionsPropagationEnum::RPRIVATE),
+        "shared" => Some(MountBindOptionsPropagationEnum::SHARED),
+        "rshared" => Some(MountBindOptionsPropagationEnum::RSHARED),
+        "slave" => Some(MountBindOptionsPropagationEnum::SLAVE),
+        "rslave" => Some(MountBindOptionsPropagationEnum::RSLAVE),
+        _ => None,
+    }
+}
+
+pub(super) fn restart_policy(text: &str) -> RestartPolicy {
+    let (name, times) = text.split_once(':').unwrap_or((text, ""));
+    RestartPolicy {
+        name: Some(match name {
+            "always" => RestartPolicyNameEnum::ALWAYS,
+            "unless-stopped" => RestartPolicyNameEnum::UNLESS_STOPPED,
+            "on-failure" => RestartPolicyNameEnum::ON_FAILURE,
+            _ => RestartPolicyNameEnum::NO,
+        }),
+        maximum_retry_count: times.parse().ok(),
+    }
+}
+
+fn health_config(check: &Healthcheck) -> HealthConfig {
+    if check.is_disabled() {
+        return HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        };
+    }
+    let nanos =
+        |duration: Option<Duration>| duration.and_then(|it| i64::try_from(it.as_nanos()).ok());
+    HealthConfig {
+        test: check.test.clone(),
+        interval: nanos(check.interval),
+        timeout: nanos(check.timeout),
+        retries: check.retries.map(i64::from),
+        start_period: nanos(check.start_period),
+        start_interval: nanos(check.start_interval),
+    }
+}
+
+/// The networks that a container joins, each with its settings. The spec lists them in the order of the service's keys.
+fn endpoints(spec: &ContainerSpec) -> Vec<(String, EndpointSettings)> {
+    let declared: Vec<&ServiceNetwork> = spec.service.networks.values().collect();
+    spec.networks
+        .iter()
+        .enumerate()
+        .map(|(index, (name, aliases))| {
+            let own = declared.get(index).copied();
+            let ipv4 = own.and_then(|network| network.ipv4_address.clone());
+            let ipv6 = own.and_then(|network| network.ipv6_address.clone());
+            let settings = EndpointSettings {
+                aliases: Some(aliases.clone()),
+                mac_address: own.and_then(|network| network.mac_address.clone()),
+                ipam_config: (ipv4.is_some() || ipv6.is_some()).then_some(EndpointIpamConfig {
+                    ipv4_address: ipv4,
+                    ipv6_address: ipv6,
+                    link_local_ips: None,
+                }),
+                ..EndpointSettings::default()
+            };
+            (name.clone(), settings)
+        })
+        .collect()
+}
+
+fn port_map(service: &Service) -> Option<PortMap> {
+    let mut map = PortMap::new();
+    for port in &service.ports {
+        let key = format!("{}/{}", port.target, port.protocol.as_str());
+        map.entry(key)
+            .or_default()
+            .get_or_insert_default()
+            .push(PortBinding {
+                host_ip: port.host_ip.map(|ip| ip.to_string()),
+                host_port: Some(
+                    port.published
+                        .map(|port| port.to_string())
+                        .unwrap_or_default(),
+                ),
+            });
+    }
+    (!map.is_empty()).then_some(map)
+}
+
+fn labels(spec: &ContainerSpec) -> HashMap<String, String> {
+    let mut labels = map(&spec.service.labels);
+    let ours = [
+        (DEVICE.to_owned(), spec.device.to_string()),
+        (APP.to_owned(), spec.id.app.to_string()),
+        (SERVICE.to_owned(), spec.id.service.to_string()),
+        (CONFIG.to_owned(), spec.config.clone()),
+        (format!("{COMPOSE}.project"), spec.id.app.to_string()),
+        (format!("{COMPOSE}.service"), spec.id.service.to_string()),
+        (format!("{COMPOSE}.container-number"), "1".to_owned()),
+        (format!("{COMPOSE}.oneoff"), "False".to_owned()),
+        (format!("{COMPOSE}.config-hash"), spec.config.clone()),
+    ];
+    labels.extend(ours);
+    labels
+}
+
+fn resource_labels(
+    declared: &BTreeMap<String, String>,
+    device: &DeviceId,
+    app: &AppName,
+    (kind, key): (&str, &str),
+    config: &str,
+) -> HashMap<String, String> {
+    let mut labels = map(declared);
+    let ours = [
+        (DEVICE.to_owned(), device.to_string()),
+        (APP.to_owned(), app.to_string()),
+        (CONFIG.to_owned(), config.to_owned()),
+        (format!("{COMPOSE}.project"), app.to_string()),
+        (format!("{COMPOSE}.{kind}"), key.to_owned()),
+    ];
+    labels.extend(ours);
+    labels
+}
+
+pub(super) fn network_request(
+    name: &str,
+    device: &DeviceId,
+    app: &AppName,
+    key: &str,
+    network: &Network,
+    config: &str,
+) -> NetworkCreateRequest {
+    let ipam = &network.ipam;
+    let declared = ipam.driver.is_some() || !ipam.config.is_empty() || !ipam.options.is_empty();
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some(
+            network
+                .driver
+                .clone()
+                .unwrap_or_else(|| "bridge".to_owned()),
+        ),
+        internal: Some(network.internal),
+        attachable: Some(network.attachable),
+        enable_ipv6: network.enable_ipv6.then_some(true),
+        ipam: declared.then(|| ApiIpam {
+            driver: Some(ipam.driver.clone().unwrap_or_else(|| "default".to_owned())),
+            config: Some(
+                ipam.config
+                    .iter()
+                    .map(|pool| IpamConfig {
+                        subnet: pool.subnet.clone(),
+                        ip_range: pool.ip_range.clone(),
+                        gateway: pool.gateway.clone(),
+                        auxiliary_addresses: (!pool.aux_addresses.is_empty())
+                            .then(|| map(&pool.aux_addresses)),
+                    })
+                    .collect(),
+            ),
+            options: (!ipam.options.is_empty()).then(|| map(&ipam.options)),
+        }),
+        options: (!network.driver_opts.is_empty()).then(|| map(&network.driver_opts)),
+        labels: Some(resource_labels(
+            &network.labels,
+            device,
+            app,
+            ("network", key),
+            config,
+        )),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+pub(super) fn volume_request(
+    name: &str,
+    device: &DeviceId,
+    app: &AppName,
+    key: &str,
+    volume: &Volume,
+    config: &str,
+) -> VolumeCreateRequest {
+    VolumeCreateRequest {
+        name: Some(name.to_owned()),
+        driver: Some(volume.driver.clone().unwrap_or_else(|| "local".to_owned())),
+        driver_opts: (!volume.driver_opts.is_empty()).then(|| map(&volume.driver_opts)),
+        labels: Some(resource_labels(
+            &volume.labels,
+            device,
+            app,
+            ("volume", key),
+            config,
+        )),
+        ..VolumeCreateRequest::default()
+    }
+}

@@ -1,0 +1,472 @@
+//! Docker or Podman through the Docker API.
+//!
+//! Owns the connection (made anew for each call that finds none, so that an engine which is restarted later works
+//! again), the deadline of every call, and what an engine's refusal means. Ours is what carries our label with this
+//! device's id; nothing else is ever changed or removed.
+//!
+//! Limits: credentials for registries are the engine's own business; Podman before 5.1 cannot change a restart policy
+//! in place, so its containers are made with the declared one (see `create`).
+
+mod create;
+mod facts;
+mod health;
+mod observe;
+mod pull;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error as ApiError;
+use bollard::models::{ContainerUpdateBody, RestartPolicy};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use evenkeel_schema::image::ImageRef;
+use evenkeel_schema::name::{AppName, DeviceId};
+use evenkeel_schema::service::{Network, Service, Volume};
+
+use crate::domain::container::ContainerSpec;
+use crate::domain::observed::{EngineView, Health, ObservedContainer};
+use crate::domain::outcome::PullProgress;
+use crate::port::engine::{Engine, EngineError};
+
+/// The label that makes a thing ours: its value is the device's id.
+pub(super) const DEVICE: &str = "dev.evenkeel.device";
+/// The app a thing belongs to.
+pub(super) const APP: &str = "dev.evenkeel.app";
+/// The service a container belongs to.
+pub(super) const SERVICE: &str = "dev.evenkeel.service";
+/// The hash of the declaration that a thing was made from.
+pub(super) const CONFIG: &str = "dev.evenkeel.config";
+
+/// An ordinary call: engines answer in milliseconds; a busy SD card has been seen to take some seconds.
+const CALL: Duration = Duration::from_secs(30);
+/// Making, starting or removing a container: image layers are mounted and file systems written.
+const SLOW_CALL: Duration = Duration::from_secs(120);
+/// What a stop may take beyond its grace.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Deadlines are ours, one a call: the client's own is set out of the way.
+const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
+/// Where `auto` looks, in this order.
+const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
+
+/// Docker or Podman.
+#[derive(Debug)]
+pub struct BollardEngine {
+    sockets: Vec<PathBuf>,
+    device: DeviceId,
+    root: PathBuf,
+    client: RefCell<Option<Client>>,
+    probes: RefCell<BTreeMap<String, health::Probe>>,
+}
+
+/// A connection and what answers there.
+#[derive(Debug, Clone)]
+struct Client {
+    docker: Docker,
+    kind: Kind,
+}
+
+/// Which engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Docker,
+    Podman,
+}
+
+impl BollardEngine {
+    /// The engine at `socket`: `auto`, or `unix:///...`. Connects at the first call. Sources of bind mounts land under
+    /// `root`.
+    #[must_use]
+    pub fn connect(socket: &str, device: &DeviceId, root: &Path) -> Self {
+        let sockets = if socket == "auto" {
+            SOCKETS.iter().map(PathBuf::from).collect()
+        } else {
+            vec![PathBuf::from(
+                socket.strip_prefix("unix://").unwrap_or(socket),
+            )]
+        };
+        Self {
+            sockets,
+            device: device.clone(),
+            root: root.to_path_buf(),
+            client: RefCell::new(None),
+            probes: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    fn socket(&self) -> &Path {
+        self.sockets
+            .iter()
+            .find(|socket| socket.exists())
+            .unwrap_or(&self.sockets[0])
+    }
+
+    fn down(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
+        self.client.replace(None);
+        EngineError::Down {
+            socket: self.socket().display().to_string(),
+            cause: Some(cause.into()),
+        }
+    }
+
+    /// The connection, made and negotiated where there is none.
+    async fn client(&self) -> Result<Client, EngineError> {
+        if let Some(client) = self.client.borrow().as_ref() {
+            return Ok(client.clone());
+        }
+        let connecting = async {
+            let path = self.socket().display().to_string();
+            let docker = Docker::connect_with_socket(
+                &path,
+                CLIENT_TIMEOUT_SECONDS,
+                bollard::API_DEFAULT_VERSION,
+            )?
+            .negotiate_version()
+            .await?;
+            let version = docker.version().await?;
+            let is_podman = version
+                .components
+                .iter()
+                .flatten()
+                .any(|component| component.name.to_ascii_lowercase().contains("podman"));
+            let kind = if is_podman {
+                Kind::Podman
+            } else {
+                Kind::Docker
+            };
+            Ok::<_, ApiError>(Client { docker, kind })
+        };
+        match tokio::time::timeout(CALL, connecting).await {
+            Ok(Ok(client)) => {
+                self.client.replace(Some(client.clone()));
+                Ok(client)
+            }
+            Ok(Err(cause)) => Err(self.down(cause)),
+            Err(late) => Err(self.down(late)),
+        }
+    }
+
+    /// One call with its deadline.
+    async fn call<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        deadline: Duration,
+        call: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, EngineError> {
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(cause)) => Err(self.error(what(), cause)),
+            Err(late) => Err(self.down(late)),
+        }
+    }
+
+    fn error(&self, what: String, cause: ApiError) -> EngineError {
+        match judge(&cause) {
+            Judgement::Down => self.down(cause),
+            Judgement::Refused => EngineError::Refused {
+                what,
+                cause: Box::new(cause),
+            },
+            Judgement::Failed => EngineError::Failed {
+                what,
+                cause: Box::new(cause),
+            },
+        }
+    }
+
+    /// As [`Self::call`], where "no such thing" (404) and "is so already" (304) are what was wanted.
+    async fn settle<T: Default>(
+        &self,
+        what: impl FnOnce() -> String,
+        deadline: Duration,
+        fine: &[u16],
+        call: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, EngineError> {
+        let tolerant = async {
+            match call.await {
+                Err(error) if status(&error).is_some_and(|code| fine.contains(&code)) => {
+                    Ok(T::default())
+                }
+                other => other,
+            }
+        };
+        self.call(what, deadline, tolerant).await
+    }
+
+    /// A path of the device under the configured root.
+    fn under_root(&self, path: &str) -> String {
+        self.root
+            .join(path.trim_start_matches('/'))
+            .display()
+            .to_string()
+    }
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    Down,
+    Refused,
+    Failed,
+}
+
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// Engines answer 500 to settings that can never work on this device too; these are their words for those.
+const SETTINGS: [&str; 7] = [
+    "already allocated",
+    "already in use",
+    "no such file or directory",
+    "not found in $path",
+    "invalid argument",
+    "is not supported",
+    "error gathering device information",
+];
+
+fn judge(error: &ApiError) -> Judgement {
+    match error {
+        ApiError::DockerResponseServerError {
+            status_code,
+            message,
+        } => {
+            let lower = message.to_ascii_lowercase();
+            if (400..500).contains(status_code)
+                || SETTINGS.iter().any(|words| lower.contains(words))
+            {
+                Judgement::Refused
+            } else {
+                Judgement::Failed
+            }
+        }
+        ApiError::IOError { .. }
+        | ApiError::HyperResponseError { .. }
+        | ApiError::HyperLegacyError { .. }
+        | ApiError::SocketNotFoundError(_)
+        | ApiError::RequestTimeoutError => Judgement::Down,
+        _ => Judgement::Failed,
+    }
+}
+
+/// A whole number of seconds that is not shorter than the duration.
+fn seconds(duration: Duration) -> i32 {
+    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    i32::try_from(whole).unwrap_or(i32::MAX)
+}
+
+fn short(engine_id: &str) -> &str {
+    engine_id.get(..12).unwrap_or(engine_id)
+}
+
+impl Engine for BollardEngine {
+    async fn observe(
+        &self,
+        device: &DeviceId,
+        images: &[ImageRef],
+    ) -> Result<EngineView, EngineError> {
+        self.look(device, images).await
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: &mut dyn FnMut(&PullProgress),
+    ) -> Result<(), EngineError> {
+        self.fetch(image, progress).await
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        device: &DeviceId,
+        app: &AppName,
+        key: &str,
+        network: &Network,
+        config: &str,
+    ) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let request = create::network_request(name, device, app, key, network, config);
+        self.call(
+            || format!("make the network {name}"),
+            CALL,
+            client.docker.create_network(request),
+        )
+        .await
+        .map(|_| ())
+    }
+
+    async fn create_volume(
+        &self,
+        name: &str,
+        device: &DeviceId,
+        app: &AppName,
+        key: &str,
+        volume: &Volume,
+        config: &str,
+    ) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let request = create::volume_request(name, device, app, key, volume, config);
+        self.call(
+            || format!("make the volume {name}"),
+            CALL,
+            client.docker.create_volume(request),
+        )
+        .await
+        .map(|_| ())
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let found = self
+            .settle(
+                || format!("look at the network {name}"),
+                CALL,
+                &[404],
+                async { client.docker.inspect_network(name, None).await.map(Some) },
+            )
+            .await?;
+        let Some(found) = found else { return Ok(()) };
+        if !observe::is_ours(found.labels.as_ref(), &self.device) {
+            return Err(EngineError::Refused {
+                what: format!("remove the network {name}"),
+                cause: "it does not carry this device's label, so it is not ours".into(),
+            });
+        }
+        self.settle(
+            || format!("remove the network {name}"),
+            CALL,
+            &[404],
+            client.docker.remove_network(name),
+        )
+        .await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        self.make(spec).await
+    }
+
+    async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        self.settle(
+            || format!("start the container {}", short(engine_id)),
+            SLOW_CALL,
+            &[304],
+            client.docker.start_container(engine_id, None),
+        )
+        .await
+    }
+
+    async fn stop(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let options = StopContainerOptionsBuilder::default()
+            .t(seconds(grace))
+            .build();
+        self.settle(
+            || format!("stop the container {}", short(engine_id)),
+            grace + STOP_MARGIN,
+            &[304, 404],
+            client.docker.stop_container(engine_id, Some(options)),
+        )
+        .await
+    }
+
+    async fn restart(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let options = RestartContainerOptionsBuilder::default()
+            .t(seconds(grace))
+            .build();
+        self.call(
+            || format!("restart the container {}", short(engine_id)),
+            grace + SLOW_CALL,
+            client.docker.restart_container(engine_id, Some(options)),
+        )
+        .await
+    }
+
+    async fn signal(&self, engine_id: &str, signal: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let name = if signal.starts_with("SIG") || signal.starts_with(|c: char| c.is_ascii_digit())
+        {
+            signal.to_owned()
+        } else {
+            format!("SIG{signal}")
+        };
+        let options = KillContainerOptionsBuilder::default().signal(&name).build();
+        self.call(
+            || format!("send {name} to the container {}", short(engine_id)),
+            CALL,
+            client.docker.kill_container(engine_id, Some(options)),
+        )
+        .await
+    }
+
+    async fn remove(&self, engine_id: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        // `v` takes the anonymous volumes along, which nothing could name again; named ones stay.
+        let options = RemoveContainerOptionsBuilder::default()
+            .force(true)
+            .v(true)
+            .build();
+        self.probes.borrow_mut().remove(engine_id);
+        self.settle(
+            || format!("remove the container {}", short(engine_id)),
+            SLOW_CALL,
+            &[404],
+            client.docker.remove_container(engine_id, Some(options)),
+        )
+        .await
+    }
+
+    async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let body = ContainerUpdateBody {
+            restart_policy: Some(create::restart_policy(policy)),
+            ..ContainerUpdateBody::default()
+        };
+        let what = || {
+            format!(
+                "set the restart policy of the container {}",
+                short(engine_id)
+            )
+        };
+        let asked = self
+            .call(what, CALL, client.docker.update_container(engine_id, body))
+            .await;
+        match (asked, client.kind) {
+            (Ok(_), _) => Ok(()),
+            (Err(down @ EngineError::Down { .. }), _) => Err(down),
+            (Err(refused), Kind::Docker) => Err(refused),
+            (Err(refused), Kind::Podman) => {
+                // Podman before 5.1 cannot. Then the container was made with its declared policy.
+                let found = self
+                    .call(what, CALL, client.docker.inspect_container(engine_id, None))
+                    .await?;
+                let stands: Option<RestartPolicy> =
+                    found.host_config.and_then(|config| config.restart_policy);
+                if observe::policy_text(stands.as_ref()) == policy {
+                    Ok(())
+                } else {
+                    Err(refused)
+                }
+            }
+        }
+    }
+
+    async fn health(
+        &self,
+        container: &ObservedContainer,
+        service: &Service,
+    ) -> Result<Health, EngineError> {
+        self.health_now(container, service).await
+    }
+}

@@ -1,0 +1,3 @@
+//! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
+
+pub mod engine;
