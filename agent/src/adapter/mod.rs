@@ -1,3 +1,4 @@
 //! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
 
 pub mod engine;
+pub mod git_local;

@@ -1,3 +1,4 @@
 //! One file a verb. stdout is the answer, stderr the talk.
 
 pub mod demo;
+pub mod verify;

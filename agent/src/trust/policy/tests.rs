@@ -194,7 +194,8 @@ fn a_security_key_must_have_been_touched() {
 fn a_signature_that_is_not_exactly_one_signature_is_refused() {
     let pen = Pen::new(PLAIN);
     let policy = policy(&pen.line(""));
-    let cases: [(&str, fn(String) -> String, &str); 9] = [
+    type Change = fn(String) -> String;
+    let cases: [(&str, Change, &str); 9] = [
         (
             "text before",
             |armor| format!("x\n{armor}"),
