@@ -150,14 +150,13 @@ impl LocalRepository {
         let mut id = self.peel(self.base(base, revision)?, revision)?;
         while let Some(step) = steps.chars().next() {
             steps = &steps[1..];
-            if let Some(rest) = steps
-                .strip_prefix("{commit}")
-                .or_else(|| steps.strip_prefix("{}"))
+            if step == '^'
+                && let Some(rest) = steps
+                    .strip_prefix("{commit}")
+                    .or_else(|| steps.strip_prefix("{}"))
             {
-                if step == '^' {
-                    steps = rest;
-                    continue;
-                }
+                steps = rest;
+                continue;
             }
             let digits = steps.bytes().take_while(u8::is_ascii_digit).count();
             let (number, rest) = steps.split_at(digits);
