@@ -75,7 +75,7 @@ EOF
     esac
 }
 
-# The demo and the tests make their images out of this one binary, so it must need no library.
+# The tests make their images out of this one binary, so it must need no library.
 busybox_is_static() {
     local busybox
     busybox=$(command -v busybox) || return 1

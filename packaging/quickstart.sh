@@ -40,9 +40,6 @@ if [ -z "$engine" ]; then
         answers /var/run/docker.sock; then
         engine=unix:///var/run/docker.sock
     fi
-else
-    # The demo makes its images out of busybox.
-    packaging/prerequisites.sh busybox || echo "quickstart: no static busybox; going on without containers" >&2
 fi
 
 echo "quickstart: 2/3 building (the first time takes some minutes)"
