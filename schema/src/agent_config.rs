@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use crate::name::DeviceId;
 
+mod read;
+
+pub use read::{KEYS, parse};
+
 /// The whole of agent.toml, validated, with its defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentConfig {

@@ -1,12 +1,17 @@
 //! `apps/<app>/app.toml`: files, services, checks and the gate of one application.
 
-use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::Diagnostics;
+use crate::document::{Place, Placed};
 use crate::name::ServiceName;
-use crate::path::AbsPath;
+use crate::node::{Node, Value};
+use crate::path::{AbsPath, RepoPath};
+use crate::service::keys::{self, Key, Shape, key};
+use crate::{decode, document};
 
 /// What a changed file makes happen. Written `restart:service:broker`, `signal:HUP:service:broker`,
 /// `restart:unit:chrony.service`, `reload:unit:chrony.service`.
@@ -79,7 +84,519 @@ impl Default for Gate {
     }
 }
 
-/// The path on the device with its file's metadata, as app.toml declares it.
-pub type DevicePath = AbsPath;
-/// Placeholder for services by name.
-pub type Named<T> = BTreeMap<ServiceName, T>;
+impl FromStr for OnChange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{}` is not something a change can do: write `restart:service:NAME`, `signal:HUP:service:NAME`, `restart:unit:NAME.service` or `reload:unit:NAME.service`",
+                text.escape_debug()
+            )
+        };
+        let service = |name: &str| {
+            name.parse::<ServiceName>()
+                .map_err(|error| error.to_string())
+        };
+        match text.split(':').collect::<Vec<_>>().as_slice() {
+            ["restart", "service", name] => Ok(Self::RestartService(service(name)?)),
+            ["signal", name, "service", to] => Ok(Self::SignalService {
+                signal: signal(name)?,
+                service: service(to)?,
+            }),
+            // A unit's name may have colons in it.
+            ["restart", "unit", name @ ..] => unit(&name.join(":")).map(Self::RestartUnit),
+            ["reload", "unit", name @ ..] => unit(&name.join(":")).map(Self::ReloadUnit),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Signals that a process can be sent by name, without `SIG`.
+const SIGNALS: [&str; 19] = [
+    "ABRT", "ALRM", "CHLD", "CONT", "HUP", "INT", "IO", "KILL", "PIPE", "PROF", "PWR", "QUIT",
+    "STOP", "TERM", "TSTP", "URG", "USR1", "USR2", "WINCH",
+];
+
+fn signal(text: &str) -> Result<String, String> {
+    let plain = text.strip_prefix("SIG").unwrap_or(text);
+    if SIGNALS.contains(&plain) {
+        Ok(plain.to_owned())
+    } else {
+        Err(format!(
+            "`{}` is not a signal: write it like `HUP` or `USR1`",
+            text.escape_debug()
+        ))
+    }
+}
+
+/// The kinds of systemd units that can be restarted, reloaded or asked for.
+const UNIT_KINDS: [&str; 7] = [
+    "service",
+    "socket",
+    "timer",
+    "target",
+    "path",
+    "mount",
+    "automount",
+];
+
+/// Checks a systemd unit's name, by the rule of systemd.unit(5).
+fn unit(text: &str) -> Result<String, String> {
+    let good = text.len() <= 255
+        && !text.starts_with(['-', '.'])
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@'))
+        && text
+            .rsplit_once('.')
+            .is_some_and(|(name, kind)| !name.is_empty() && UNIT_KINDS.contains(&kind));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{}` is not a unit's name: write it whole, like `chrony.service`",
+            text.escape_debug()
+        ))
+    }
+}
+
+/// The keys of app.toml.
+pub const KEYS: &[Key] = &[
+    key(
+        "files",
+        Shape::List(&Shape::Table(FILE)),
+        "Files on the device",
+    ),
+    key(
+        "services",
+        Shape::Map(&Shape::Table(keys::SERVICE)),
+        "Containers, with the keys of the Compose Specification",
+    ),
+    key(
+        "networks",
+        Shape::Map(&Shape::AnyOf(&[Shape::Null, Shape::Table(keys::NETWORK)])),
+        "Networks of the app",
+    ),
+    key(
+        "volumes",
+        Shape::Map(&Shape::AnyOf(&[Shape::Null, Shape::Table(keys::VOLUME)])),
+        "Volumes of the app",
+    ),
+    key(
+        "checks",
+        Shape::List(&Shape::Table(CHECK)),
+        "What \"this app works\" means beyond its containers' health",
+    ),
+    key("gate", Shape::Table(GATE), "When the app counts as good"),
+];
+
+/// The keys of one file.
+pub const FILE: &[Key] = &[
+    key(
+        "path",
+        Shape::Text,
+        "The file's absolute path on the device",
+    ),
+    key(
+        "source",
+        Shape::Text,
+        "A file in this folder that is its content",
+    ),
+    key(
+        "content",
+        Shape::Text,
+        "Its content itself, instead of `source`",
+    ),
+    key(
+        "template",
+        Shape::Bool,
+        "Whether the source is a template in Jinja's syntax; false",
+    ),
+    key(
+        "mode",
+        Shape::Text,
+        "Permission bits in base 8, as text; \"0644\"",
+    ),
+    key("owner", Shape::Text, "Owner, by name or number; root"),
+    key("group", Shape::Text, "Group, by name or number; root"),
+    key(
+        "on_change",
+        Shape::List(&Shape::Text),
+        "What a change makes happen: `restart:service:NAME`, `signal:HUP:service:NAME`, `restart:unit:NAME`, `reload:unit:NAME`",
+    ),
+    key(
+        "on_remove",
+        Shape::Words(&["delete", "restore", "keep"]),
+        "What happens when it is no longer declared; delete",
+    ),
+];
+
+/// The keys of one check.
+pub const CHECK: &[Key] = &[
+    key("tcp", Shape::Text, "`host:port` that accepts a connection"),
+    key(
+        "http",
+        Shape::Text,
+        "A URL that answers with a status of 200 to 399",
+    ),
+    key(
+        "command",
+        Shape::List(&Shape::Text),
+        "A command on the device that ends with 0",
+    ),
+    key("unit", Shape::Text, "A systemd unit that is active"),
+    key("timeout", Shape::Duration, "How long one try may take; 5s"),
+];
+
+/// The keys of the gate.
+pub const GATE: &[Key] = &[
+    key(
+        "deadline",
+        Shape::Duration,
+        "Not healthy by then: the device goes back; 2m",
+    ),
+    key(
+        "soak",
+        Shape::Duration,
+        "Healthy for this long before it is called good; 10s",
+    ),
+];
+
+/// How long one try of a check may take where nothing is said.
+pub const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An app's document after its strings were rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// Files in the document's order.
+    pub files: Vec<FileEntry>,
+    /// `[services]`, undecoded: their place is needed again when references are judged.
+    pub services: Option<Node>,
+    /// `[networks]`, undecoded.
+    pub networks: Option<Node>,
+    /// `[volumes]`, undecoded.
+    pub volumes: Option<Node>,
+    /// Checks in the document's order.
+    pub checks: Vec<Check>,
+    /// The gate.
+    pub gate: Gate,
+}
+
+/// One `[[files]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileEntry {
+    /// Where on the device.
+    pub path: Placed<AbsPath>,
+    /// What is in it.
+    pub source: FileSource,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner, by name or number.
+    pub owner: String,
+    /// Group, by name or number.
+    pub group: String,
+    /// What its change makes happen.
+    pub on_change: Vec<Placed<OnChange>>,
+    /// What happens when it is no longer declared.
+    pub on_remove: OnRemove,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    /// This text.
+    Content(String),
+    /// A file of the app's folder, as it is.
+    Plain(Placed<RepoPath>),
+    /// A file of the app's folder, rendered.
+    Template(Placed<RepoPath>),
+}
+
+/// Reads app.toml from its tree, whose strings are rendered by now.
+pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
+    document::check_keys(node, KEYS, "app.toml", out);
+    let files = decode::optional(node, "files", out, |node, out| {
+        decode::list(node, out, file)
+    });
+    let checks = decode::optional(node, "checks", out, |node, out| {
+        decode::list(node, out, check)
+    });
+    let gate = decode::optional(node, "gate", out, gate);
+    let table = |name: &str| decode::field(node, name).cloned();
+    App {
+        files: files.unwrap_or_default(),
+        services: table("services"),
+        networks: table("networks"),
+        volumes: table("volumes"),
+        checks: checks.unwrap_or_default(),
+        gate: gate.unwrap_or_default(),
+    }
+}
+
+fn file(node: &Node, out: &mut Diagnostics) -> Option<FileEntry> {
+    if !document::check_keys(node, FILE, "a file", out) {
+        return None;
+    }
+    let path = decode::required(node, "path", "a file", out).and_then(|node| {
+        Some(Placed {
+            value: decode::parsed::<AbsPath>(node, out)?,
+            place: Place::of(node),
+        })
+    });
+    let template = decode::optional(node, "template", out, decode::boolean).unwrap_or_default();
+    let source = match (
+        decode::field(node, "source"),
+        decode::field(node, "content"),
+    ) {
+        (Some(_), Some(content)) => {
+            content.error_with_help(
+                out,
+                "a file has `source` or `content`, not both",
+                "remove one of them",
+            );
+            None
+        }
+        (None, None) => {
+            node.error_with_help(
+                out,
+                "a file needs `source` or `content`",
+                "write `source = \"name\"` for a file in this folder, or its `content` itself",
+            );
+            None
+        }
+        (None, Some(content)) => decode::text(content, out).map(FileSource::Content),
+        (Some(source), None) => decode::parsed::<RepoPath>(source, out).map(|value| {
+            let placed = Placed {
+                value,
+                place: Place::of(source),
+            };
+            if template {
+                FileSource::Template(placed)
+            } else {
+                FileSource::Plain(placed)
+            }
+        }),
+    };
+    let mode = decode::optional(node, "mode", out, mode);
+    let owner = decode::optional(node, "owner", out, account);
+    let group = decode::optional(node, "group", out, account);
+    let on_change = decode::optional(node, "on_change", out, |node, out| {
+        decode::list(node, out, |item, out| {
+            Some(Placed {
+                value: decode::parsed::<OnChange>(item, out)?,
+                place: Place::of(item),
+            })
+        })
+    });
+    let on_remove = decode::optional(node, "on_remove", out, |node, out| {
+        decode::one_of(
+            node,
+            &[
+                ("delete", OnRemove::Delete),
+                ("restore", OnRemove::Restore),
+                ("keep", OnRemove::Keep),
+            ],
+            out,
+        )
+    });
+    Some(FileEntry {
+        path: path?,
+        source: source?,
+        mode: mode.unwrap_or(0o644),
+        owner: owner.unwrap_or_else(|| "root".to_owned()),
+        group: group.unwrap_or_else(|| "root".to_owned()),
+        on_change: on_change.unwrap_or_default(),
+        on_remove: on_remove.unwrap_or_default(),
+    })
+}
+
+fn mode(node: &Node, out: &mut Diagnostics) -> Option<u32> {
+    let help = "write it in base 8 and as text: \"0640\"";
+    let Value::String(text) = &node.value else {
+        node.error_with_help(out, format!("{} is not a mode", decode::shown(node)), help);
+        return None;
+    };
+    let digits = text.trim();
+    let digits = digits.strip_prefix("0o").unwrap_or(digits);
+    let bits = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| u32::from_str_radix(digits, 8).ok())
+        .flatten()
+        .filter(|bits| *bits <= 0o7777);
+    if bits.is_none() {
+        node.error_with_help(
+            out,
+            format!("`{}` is not a mode", text.escape_debug()),
+            help,
+        );
+    }
+    bits
+}
+
+/// A user's or group's name or number. The names are those that useradd(8) takes, and a little more.
+fn account(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    let text = match &node.value {
+        Value::Integer(number) => number.to_string(),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Float(_)
+        | Value::String(_)
+        | Value::List(_)
+        | Value::Table(_) => decode::text(node, out)?,
+    };
+    let number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let good = if number {
+        // The last number means "no change" to the kernel.
+        text.parse::<u32>().is_ok_and(|id| id != u32::MAX)
+    } else {
+        text.len() <= 32
+            && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$'))
+    };
+    if !good {
+        node.error(
+            out,
+            format!(
+                "`{}` is not the name or number of a user or group",
+                text.escape_debug()
+            ),
+        );
+    }
+    // `007` and `7` are the same account, and must be the same declaration.
+    good.then(|| match (number, text.parse::<u32>()) {
+        (true, Ok(id)) => id.to_string(),
+        (true | false, Ok(_) | Err(_)) => text,
+    })
+}
+
+fn check(node: &Node, out: &mut Diagnostics) -> Option<Check> {
+    if !document::check_keys(node, CHECK, "a check", out) {
+        return None;
+    }
+    let timeout = decode::optional(node, "timeout", out, positive);
+    let kinds: Vec<(&str, &Node)> = ["tcp", "http", "command", "unit"]
+        .into_iter()
+        .filter_map(|kind| Some((kind, decode::field(node, kind)?)))
+        .collect();
+    let [(kind, value)] = kinds.as_slice() else {
+        node.error_with_help(
+            out,
+            "a check asks exactly one question",
+            "write one of `tcp`, `http`, `command` and `unit`; more questions are more checks",
+        );
+        return None;
+    };
+    let probe = match *kind {
+        "tcp" => decode::text(value, out).and_then(|text| {
+            decode::report(
+                value,
+                address(&text).map(|()| Probe::Tcp(text.clone())),
+                out,
+            )
+        }),
+        "http" => decode::text(value, out).and_then(|text| {
+            decode::report(value, url(&text).map(|()| Probe::Http(text.clone())), out)
+        }),
+        "command" => decode::list(value, out, decode::text).and_then(|words| {
+            if words.first().is_none_or(String::is_empty) {
+                value.error(out, "a command needs a program");
+                return None;
+            }
+            Some(Probe::Command(words))
+        }),
+        _ => decode::text(value, out)
+            .and_then(|text| decode::report(value, unit(&text), out))
+            .map(Probe::Unit),
+    };
+    Some(Check {
+        probe: probe?,
+        timeout: timeout.unwrap_or(DEFAULT_CHECK_TIMEOUT),
+    })
+}
+
+/// `host:port`; an IPv6 address stands in brackets.
+fn address(text: &str) -> Result<(), String> {
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let good_host = match bracketed {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_host(host),
+        };
+        good_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if good {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{}` is not an address: write it like `127.0.0.1:1883` or `[::1]:1883`",
+            text.escape_debug()
+        ))
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+}
+
+fn url(text: &str) -> Result<(), String> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let good = rest.is_some_and(|rest| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        let plain = match host.rsplit_once(':') {
+            Some((_, _)) => address(host).is_ok(),
+            None => is_host(host),
+        };
+        let bracketed = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        plain || bracketed
+    }) && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if good {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{}` is not a URL: write it like `http://127.0.0.1:8080/healthz`",
+            text.escape_debug()
+        ))
+    }
+}
+
+fn positive(node: &Node, out: &mut Diagnostics) -> Option<Duration> {
+    let duration = decode::duration(node, out)?;
+    if duration.is_zero() {
+        node.error(out, "this must be longer than zero");
+        return None;
+    }
+    Some(duration)
+}
+
+fn gate(node: &Node, out: &mut Diagnostics) -> Option<Gate> {
+    if !document::check_keys(node, GATE, "`[gate]`", out) {
+        return None;
+    }
+    let standard = Gate::default();
+    let deadline = decode::optional(node, "deadline", out, positive);
+    let soak = decode::optional(node, "soak", out, decode::duration);
+    Some(Gate {
+        deadline: deadline.unwrap_or(standard.deadline),
+        soak: soak.unwrap_or(standard.soak),
+    })
+}
+
+#[cfg(test)]
+mod tests;

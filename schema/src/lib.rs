@@ -5,9 +5,14 @@
 pub mod agent_config;
 pub mod app;
 pub mod decode;
+pub mod device;
 pub mod diagnostic;
+pub mod document;
 pub mod duration;
+pub mod fleet;
+pub mod group;
 pub mod image;
+pub mod json_schema;
 pub mod name;
 pub mod node;
 pub mod path;

@@ -44,6 +44,8 @@ pub enum Shape {
     AnyOf(&'static [Shape]),
     /// Nothing, as in YAML's `default:`.
     Null,
+    /// Anything.
+    Any,
 }
 
 impl Shape {
@@ -70,6 +72,7 @@ impl Shape {
                 json!({"anyOf": all})
             }
             Self::Null => json!({"type": "null"}),
+            Self::Any => json!({}),
         }
     }
 }
@@ -96,7 +99,7 @@ pub fn table_schema(keys: &[Key]) -> Value {
     })
 }
 
-const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
     Key {
         name,
         shape,
@@ -105,7 +108,7 @@ const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
     }
 }
 
-const fn refused(name: &'static str, instead: &'static str) -> Key {
+pub(crate) const fn refused(name: &'static str, instead: &'static str) -> Key {
     Key {
         name,
         shape: Shape::Scalar,

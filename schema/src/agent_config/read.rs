@@ -1,0 +1,575 @@
+//! Reading agent.toml.
+//!
+//! Refuses what this version cannot do: an owner's limit that is silently not kept is worse than an agent that does
+//! not start. Keys whose value says what this version does anyway are taken.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{
+    AgentConfig, DeviceSection, EngineSection, FloorPolicy, GuardSection, SourceSection,
+    TrustSection,
+};
+use crate::diagnostic::Diagnostics;
+use crate::node::Node;
+use crate::service::keys::{Key, Shape, key, refused};
+use crate::{decode, document, toml_document};
+
+const TEXTS: Shape = Shape::List(&Shape::Text);
+
+/// The keys of agent.toml.
+pub const KEYS: &[Key] = &[
+    key(
+        "state_dir",
+        Shape::Text,
+        "Where the agent keeps its state; /var/lib/evenkeel",
+    ),
+    key(
+        "root",
+        Shape::Text,
+        "Declared paths and sources of bind mounts land under it; /",
+    ),
+    key("device", Shape::Table(DEVICE), "This device"),
+    key("source", Shape::Table(SOURCE), "Where revisions come from"),
+    key("trust", Shape::Table(TRUST), "Who may sign"),
+    key("guard", Shape::Table(GUARD), "What no signature can unlock"),
+    key("engine", Shape::Table(ENGINE), "The container engine"),
+    refused("window", "remove it: changes are applied at any time"),
+    key("metered", Shape::Table(METERED), "Metered connections"),
+    refused(
+        "report",
+        "remove it: `evenkeel status` tells how the device is",
+    ),
+];
+
+const DEVICE: &[Key] = &[
+    key("id", Shape::Text, "The device's id; the host name"),
+    key(
+        "labels",
+        Shape::Map(&Shape::Scalar),
+        "Labels that groups match",
+    ),
+];
+
+const SOURCE: &[Key] = &[
+    key(
+        "url",
+        Shape::AnyOf(&[Shape::Text, TEXTS]),
+        "The repository: https, http, ssh or file; or a list that is asked in order",
+    ),
+    key("branch", Shape::Text, "The branch that this device follows"),
+    key("interval", Shape::Duration, "Time between polls; 60s"),
+    key(
+        "token_file",
+        Shape::Text,
+        "A file with a bearer token, or with the password of the URL's user",
+    ),
+    key("ssh_key", Shape::Text, "A private key for ssh"),
+    key(
+        "known_hosts",
+        Shape::Text,
+        "The host keys that are accepted for ssh",
+    ),
+    key("client_cert", Shape::Text, "A client certificate, PEM"),
+    key(
+        "client_key",
+        Shape::Text,
+        "The client certificate's key, PEM",
+    ),
+    key(
+        "ca_file",
+        Shape::Text,
+        "The only authorities that are trusted for the remote, PEM",
+    ),
+];
+
+const TRUST: &[Key] = &[
+    key(
+        "allowed_signers",
+        Shape::Text,
+        "OpenSSH allowed_signers; /etc/evenkeel/allowed_signers",
+    ),
+    key(
+        "verify",
+        Shape::Words(&["tip"]),
+        "Which commits must be signed: the tip",
+    ),
+    key(
+        "bind_branch",
+        Shape::Bool,
+        "Whether the tip must carry `Fleet-Branch: <branch>`; false",
+    ),
+    key("approvals", Shape::Integer, "How many must have signed: 1"),
+    key(
+        "floor",
+        Shape::Words(&["good", "seen"]),
+        "What a tip must descend from; good",
+    ),
+    key(
+        "pin",
+        Shape::Text,
+        "The first commit that is taken descends from this one",
+    ),
+    key("fleet", Shape::Text, "What fleet.toml must name"),
+    key("revoked", Shape::Text, "A list of revoked public keys"),
+    key(
+        "max_age",
+        Shape::Duration,
+        "A tip older than this raises `Stale`",
+    ),
+    key(
+        "stale",
+        Shape::Words(&["report"]),
+        "What a stale tip does: it is reported",
+    ),
+    key(
+        "branches",
+        Shape::Map(&Shape::Table(BRANCH)),
+        "Who may sign which branch",
+    ),
+    refused(
+        "heartbeat",
+        "remove it: any signed commit shows that a branch is alive",
+    ),
+    refused(
+        "root",
+        "remove it: the trust set changes in this device's own files alone",
+    ),
+];
+
+const BRANCH: &[Key] = &[key(
+    "signers",
+    TEXTS,
+    "Patterns of the principals that may sign",
+)];
+
+const GUARD: &[Key] = &[
+    key(
+        "paths",
+        TEXTS,
+        "Where files, and the sources of mounts, may be",
+    ),
+    key(
+        "devices",
+        TEXTS,
+        "Patterns of the device nodes that containers may have",
+    ),
+    key("units", TEXTS, "Patterns of the units that may be touched"),
+    key("images", TEXTS, "Patterns of the images that may run"),
+    key(
+        "privileged",
+        Shape::Bool,
+        "Whether containers may have the host's privileges; false",
+    ),
+    key(
+        "commands",
+        Shape::Bool,
+        "Whether `command` checks may run; false",
+    ),
+];
+
+const ENGINE: &[Key] = &[key("socket", Shape::Text, "auto, or unix:///...; auto")];
+
+const METERED: &[Key] = &[
+    key(
+        "when",
+        Shape::Words(&["never"]),
+        "When the connection is metered: never",
+    ),
+    refused("git", "remove it: metered connections are not told apart"),
+    refused(
+        "images",
+        "remove it: metered connections are not told apart",
+    ),
+];
+
+/// Time between polls where nothing is said.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
+/// A shorter interval is a slip: it would hammer the remote.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reads agent.toml.
+///
+/// # Errors
+/// Every problem at once.
+pub fn parse(file: &str, bytes: &[u8]) -> Result<AgentConfig, Diagnostics> {
+    let mut out = Diagnostics::new();
+    let config =
+        toml_document::parse(file, bytes, &mut out).and_then(|node| config(&node, &mut out));
+    match config {
+        Some(config) => out.into_result(config),
+        None => Err(out),
+    }
+}
+
+fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
+    document::check_keys(node, KEYS, "agent.toml", out);
+    if let Some(metered) = decode::field(node, "metered") {
+        document::check_keys(metered, METERED, "`[metered]`", out);
+        only(metered, "when", "never", out);
+        if metered.get("when").is_none() {
+            metered.error_with_help(
+                out,
+                "`metered.when` is `auto` where nothing is said, which is not supported by this version of evenkeel",
+                "write `when = \"never\"`, or remove `[metered]`",
+            );
+        }
+    }
+    let source = match decode::field(node, "source") {
+        Some(source_node) => source(source_node, out),
+        None => {
+            node.error_with_help(
+                out,
+                "agent.toml needs `[source]`",
+                "write `url` and `branch` under `[source]`",
+            );
+            None
+        }
+    };
+    let trust = match decode::field(node, "trust") {
+        Some(trust_node) => trust(trust_node, out),
+        None => Some(standard_trust()),
+    };
+    let device = decode::optional(node, "device", out, |node, out| {
+        document::check_keys(node, DEVICE, "`[device]`", out);
+        Some(DeviceSection {
+            id: decode::optional(node, "id", out, decode::parsed),
+            labels: decode::field(node, "labels")
+                .map(|node| document::labels(node, out))
+                .unwrap_or_default(),
+        })
+    });
+    let guard = decode::optional(node, "guard", out, guard);
+    let engine = decode::optional(node, "engine", out, engine);
+    let state_dir = decode::optional(node, "state_dir", out, path);
+    let root = decode::optional(node, "root", out, path);
+    Some(AgentConfig {
+        state_dir: state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/evenkeel")),
+        root: root.unwrap_or_else(|| PathBuf::from("/")),
+        device: device.unwrap_or_default(),
+        source: source?,
+        trust: trust?,
+        guard: guard.unwrap_or_default(),
+        engine: engine.unwrap_or_else(|| EngineSection {
+            socket: "auto".to_owned(),
+        }),
+    })
+}
+
+/// A path as it is written; relative ones count from where the agent runs.
+fn path(node: &Node, out: &mut Diagnostics) -> Option<PathBuf> {
+    let text = decode::filled_text(node, out)?;
+    if text.contains('\0') {
+        node.error(out, "a path has no NUL in it");
+        return None;
+    }
+    Some(PathBuf::from(text))
+}
+
+/// A key whose only value in this version is what it does anyway.
+fn only(node: &Node, name: &str, supported: &str, out: &mut Diagnostics) {
+    if let Some(value) = decode::field(node, name)
+        && let Some(text) = decode::text(value, out)
+        && text != supported
+    {
+        document::unsupported(
+            &value.file,
+            value.at,
+            &format!("{name} = \"{}\"", text.escape_debug()),
+            &format!("remove it, or write `{name} = \"{supported}\"`"),
+            out,
+        );
+    }
+}
+
+fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection> {
+    document::check_keys(node, SOURCE, "`[source]`", out);
+    let urls = decode::required(node, "url", "`[source]`", out).and_then(|node| {
+        let urls = decode::list_or_one(node, out, url)?;
+        if urls.is_empty() {
+            node.error(out, "`url` names no remote");
+            return None;
+        }
+        Some(urls)
+    });
+    let branch =
+        decode::required(node, "branch", "`[source]`", out).and_then(|node| branch(node, out));
+    let interval = decode::optional(node, "interval", out, |node, out| {
+        let interval = decode::duration(node, out)?;
+        if interval < SHORTEST_INTERVAL {
+            node.error(out, "the interval must be at least `1s`");
+            return None;
+        }
+        Some(interval)
+    });
+    let mut file = |name| decode::optional(node, name, out, path);
+    let section = SourceSection {
+        urls: Vec::new(),
+        branch: String::new(),
+        interval: interval.unwrap_or(DEFAULT_INTERVAL),
+        token_file: file("token_file"),
+        ssh_key: file("ssh_key"),
+        known_hosts: file("known_hosts"),
+        client_cert: file("client_cert"),
+        client_key: file("client_key"),
+        ca_file: file("ca_file"),
+    };
+    for (one, other, both) in [
+        (
+            "client_cert",
+            "client_key",
+            [&section.client_cert, &section.client_key],
+        ),
+        (
+            "client_key",
+            "client_cert",
+            [&section.client_key, &section.client_cert],
+        ),
+    ] {
+        if both[0].is_some() && both[1].is_none() && node.get(other).is_none() {
+            node.get(one)
+                .unwrap_or(node)
+                .error(out, format!("`{one}` needs `{other}` beside it"));
+        }
+    }
+    Some(SourceSection {
+        urls: urls?,
+        branch: branch?,
+        ..section
+    })
+}
+
+/// A URL of a scheme that a source can be asked by; `user@host:path` is ssh, and an absolute path is a file.
+fn url(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    let text = decode::filled_text(node, out)?;
+    let plain =
+        !text.starts_with('-') && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let known = match scheme {
+        Some(scheme) => matches!(scheme, "https" | "http" | "ssh" | "file"),
+        None => {
+            text.starts_with('/')
+                || text.split_once(':').is_some_and(|(host, path)| {
+                    !path.is_empty() && !host.is_empty() && !host.contains('/')
+                })
+        }
+    };
+    if !(plain && known) {
+        node.error_with_help(
+            out,
+            format!(
+                "`{}` is not a remote",
+                without_password(&text).escape_debug()
+            ),
+            "write an https, http, ssh or file URL",
+        );
+        return None;
+    }
+    let authority = text
+        .split_once("://")
+        .map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let password = authority
+        .and_then(|authority| authority.rsplit_once('@'))
+        .is_some_and(|(user, _)| user.contains(':'));
+    if password {
+        node.error_with_help(
+            out,
+            "a password in a URL ends up in logs and in process lists",
+            "put it in a file that only root reads, and name that as `token_file`",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn without_password(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => format!("...@{rest}"),
+        None => text.to_owned(),
+    }
+}
+
+/// A branch's name, by the rule of git-check-ref-format(1).
+fn branch(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    let text = decode::filled_text(node, out)?;
+    let good = !text.starts_with(['-', '/'])
+        && !text.ends_with(['/', '.'])
+        && !text.contains("..")
+        && !text.contains("//")
+        && !text.contains("@{")
+        && text != "@"
+        && text
+            .split('/')
+            .all(|part| !part.starts_with('.') && !part.ends_with(".lock"))
+        && !text.chars().any(|c| {
+            c.is_whitespace()
+                || c.is_control()
+                || matches!(c, '~' | '^' | ':' | '?' | '*' | '[' | '\\')
+        });
+    if !good {
+        node.error(
+            out,
+            format!("`{}` is not a branch's name", text.escape_debug()),
+        );
+    } else if text.starts_with("refs/") {
+        node.error_with_help(
+            out,
+            "write the branch's name alone",
+            "without `refs/heads/`",
+        );
+        return None;
+    }
+    good.then_some(text)
+}
+
+fn standard_trust() -> TrustSection {
+    TrustSection {
+        allowed_signers: PathBuf::from("/etc/evenkeel/allowed_signers"),
+        floor: FloorPolicy::Good,
+        pin: None,
+        fleet: None,
+        revoked: None,
+        bind_branch: false,
+        branches: std::collections::BTreeMap::new(),
+        max_age: None,
+    }
+}
+
+fn trust(node: &Node, out: &mut Diagnostics) -> Option<TrustSection> {
+    if !document::check_keys(node, TRUST, "`[trust]`", out) {
+        return None;
+    }
+    only(node, "verify", "tip", out);
+    only(node, "stale", "report", out);
+    if let Some(approvals) = decode::field(node, "approvals")
+        && let Some(number) = decode::integer(approvals, out)
+        && number != 1
+    {
+        document::unsupported(
+            &approvals.file,
+            approvals.at,
+            &format!("approvals = {number}"),
+            "remove it, or write `approvals = 1`",
+            out,
+        );
+    }
+    let allowed_signers = decode::optional(node, "allowed_signers", out, path);
+    let floor = decode::optional(node, "floor", out, |node, out| {
+        decode::one_of(
+            node,
+            &[("good", FloorPolicy::Good), ("seen", FloorPolicy::Seen)],
+            out,
+        )
+    });
+    let pin = decode::optional(node, "pin", out, |node, out| {
+        let text = decode::text(node, out)?;
+        let good = matches!(text.len(), 40 | 64)
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !good {
+            node.error(
+                out,
+                "this is not a full commit id: 40 or 64 lower-case hexadecimal digits",
+            );
+        }
+        good.then_some(text)
+    });
+    let branches = decode::optional(node, "branches", out, |node, out| {
+        decode::map(node, "`[trust.branches]`", out, |entry, out| {
+            document::check_keys(&entry.value, BRANCH, "a branch's trust", out);
+            decode::required(&entry.value, "signers", "a branch's trust", out).and_then(|node| {
+                let signers = decode::list(node, out, decode::filled_text)?;
+                if signers.is_empty() {
+                    node.error(out, "an empty list lets nobody sign: name a principal");
+                    return None;
+                }
+                Some(signers)
+            })
+        })
+    });
+    let standard = standard_trust();
+    Some(TrustSection {
+        allowed_signers: allowed_signers.unwrap_or(standard.allowed_signers),
+        floor: floor.unwrap_or_default(),
+        pin,
+        fleet: decode::optional(node, "fleet", out, decode::filled_text),
+        revoked: decode::optional(node, "revoked", out, path),
+        bind_branch: decode::optional(node, "bind_branch", out, decode::boolean)
+            .unwrap_or_default(),
+        branches: branches.unwrap_or_default(),
+        max_age: decode::optional(node, "max_age", out, decode::duration),
+    })
+}
+
+fn guard(node: &Node, out: &mut Diagnostics) -> Option<GuardSection> {
+    if !document::check_keys(node, GUARD, "`[guard]`", out) {
+        return None;
+    }
+    let mut texts = |name: &str, rooted: Rooted| {
+        decode::optional(node, name, out, |node, out| {
+            decode::list(node, out, |item, out| {
+                let text = decode::filled_text(item, out)?;
+                match rooted {
+                    Rooted::Yes if !text.starts_with('/') => {
+                        item.error(
+                            out,
+                            format!("`{}` is not an absolute path", text.escape_debug()),
+                        );
+                        None
+                    }
+                    Rooted::Yes if text.split('/').any(|part| matches!(part, "." | "..")) => {
+                        item.error(
+                            out,
+                            format!("`{}` has `.` or `..` in it", text.escape_debug()),
+                        );
+                        None
+                    }
+                    Rooted::Yes | Rooted::No => Some(text),
+                }
+            })
+        })
+    };
+    Some(GuardSection {
+        paths: texts("paths", Rooted::Yes),
+        devices: texts("devices", Rooted::Yes),
+        units: texts("units", Rooted::No),
+        images: texts("images", Rooted::No),
+        privileged: decode::optional(node, "privileged", out, decode::boolean).unwrap_or_default(),
+        commands: decode::optional(node, "commands", out, decode::boolean).unwrap_or_default(),
+    })
+}
+
+/// Whether a text of a list must be an absolute path.
+#[derive(Clone, Copy)]
+enum Rooted {
+    Yes,
+    No,
+}
+
+fn engine(node: &Node, out: &mut Diagnostics) -> Option<EngineSection> {
+    if !document::check_keys(node, ENGINE, "`[engine]`", out) {
+        return None;
+    }
+    let socket = decode::optional(node, "socket", out, |node, out| {
+        let text = decode::filled_text(node, out)?;
+        let good = text == "auto"
+            || text
+                .strip_prefix("unix://")
+                .is_some_and(|path| path.starts_with('/'));
+        if !good {
+            node.error_with_help(
+                out,
+                format!("`{}` is not an engine's socket", text.escape_debug()),
+                "write `auto`, or `unix:///var/run/docker.sock`",
+            );
+        }
+        good.then_some(text)
+    });
+    Some(EngineSection {
+        socket: socket.unwrap_or_else(|| "auto".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

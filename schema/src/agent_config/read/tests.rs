@@ -1,0 +1,138 @@
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    parse("agent.toml", text.as_bytes())
+        .unwrap_err()
+        .sorted()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+const LEAST: &str = "[source]\nurl = 'https://git.example.com/fleet.git'\nbranch = 'stable'\n";
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let config = parse("agent.toml", LEAST.as_bytes()).unwrap();
+    assert_eq!(config.state_dir, PathBuf::from("/var/lib/evenkeel"));
+    assert_eq!(config.root, PathBuf::from("/"));
+    assert_eq!(config.source.interval, Duration::from_secs(60));
+    assert_eq!(
+        config.trust.allowed_signers,
+        PathBuf::from("/etc/evenkeel/allowed_signers")
+    );
+    assert_eq!(config.engine.socket, "auto");
+    assert_eq!(config.guard, GuardSection::default());
+}
+
+#[test]
+fn everything_supported_can_be_said() {
+    let config = parse("agent.toml", br#"
+state_dir = "/tmp/state"
+root = "/mnt"
+[device]
+id = "gw-0042"
+labels = { site = "plant-a", slot = 3 }
+[source]
+url = ["https://a.example.com/f.git", "ssh://git@b.example.com/f.git", "git@c.example.com:f.git", "file:///srv/f.git"]
+branch = "rings/stable"
+interval = "30s"
+token_file = "/etc/t"
+ssh_key = "/etc/k"
+known_hosts = "/etc/h"
+client_cert = "/etc/c"
+client_key = "/etc/ck"
+ca_file = "/etc/ca"
+[trust]
+allowed_signers = "signers"
+verify = "tip"
+bind_branch = true
+approvals = 1
+floor = "seen"
+pin = "0123456789012345678901234567890123456789"
+fleet = "acme"
+revoked = "/etc/r"
+max_age = "14d"
+[trust.branches.stable]
+signers = ["release@acme.example"]
+[guard]
+paths = ["/srv"]
+devices = ["/dev/ttyUSB*"]
+units = ["chrony.service"]
+images = ["registry.example.com/*"]
+privileged = true
+commands = true
+[engine]
+socket = "unix:///run/docker.sock"
+[metered]
+when = "never"
+"#).unwrap();
+    assert_eq!(config.source.urls.len(), 4);
+    assert_eq!(config.device.labels["slot"], "3");
+    assert_eq!(config.trust.max_age, Some(Duration::from_secs(14 * 86_400)));
+    assert_eq!(config.trust.floor, FloorPolicy::Seen);
+    assert!(config.guard.privileged && config.guard.commands);
+}
+
+#[test]
+fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
+    for (text, at) in [
+        ("[window]\napply = ['x']\n", "4:2"),
+        ("[report]\nhttp = 'x'\n", "4:2"),
+        ("[metered]\nwhen = 'auto'\n", "5:8"),
+        ("[metered]\nwhen = 'never'\ngit = '5MB/day'\n", "6:1"),
+        ("[trust]\nverify = 'every-commit'\n", "5:10"),
+        ("[trust]\napprovals = 2\n", "5:13"),
+        ("[trust]\nstale = 'hold'\n", "5:9"),
+        ("[trust.heartbeat]\nsigners = ['x']\n", "4:8"),
+        ("[trust.root]\nsigners = ['x']\n", "4:8"),
+    ] {
+        let problems = problems(&format!("{LEAST}{text}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("agent.toml:{at}: ")),
+            "{problems:?}"
+        );
+        assert!(
+            problems[0].contains("not supported by this version"),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn mistakes_are_told_all_at_once_with_their_places() {
+    let problems = problems(
+        "state_dri = 'x'\n[source]\nurl = 'gopher://x'\nbranch = 'a..b'\ninterval = '0s'\nclient_cert = 'x'\n[trust]\nflor = 'x'\npin = 'abc'\n[engine]\nsocket = 'tcp://x'\n[guard]\npaths = ['srv']\n[device]\nid = 'a/b'\n",
+    );
+    for start in [
+        "agent.toml:1:1: unknown key `state_dri`",
+        "agent.toml:3:7:",
+        "agent.toml:4:10:",
+        "agent.toml:5:12:",
+        "agent.toml:6:15: `client_cert` needs `client_key`",
+        "agent.toml:8:1: unknown key `flor`",
+        "agent.toml:9:7:",
+        "agent.toml:11:10:",
+        "agent.toml:13:10:",
+        "agent.toml:15:6:",
+    ] {
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(start)),
+            "{start}: {problems:#?}"
+        );
+    }
+    assert_eq!(problems.len(), 10, "{problems:#?}");
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_not_repeated() {
+    let problems = problems("[source]\nurl = 'https://me:hunter2@example.com/x'\nbranch = 'a'\n");
+    assert!(
+        problems.iter().all(|problem| !problem.contains("hunter2")),
+        "{problems:?}"
+    );
+    assert_eq!(problems.len(), 1);
+}
