@@ -136,19 +136,92 @@ impl fmt::Display for ContentId {
     }
 }
 
-/// Seconds since 1970-01-01T00:00:00Z, as the wall clock (or a commit) tells it. Never used for durations.
+/// Seconds since 1970-01-01T00:00:00Z, as the wall clock (or a commit) tells it. Never used for durations. Written as
+/// RFC 3339 in UTC; read from that, or from a number of seconds.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
 )]
-#[serde(transparent)]
+#[serde(into = "String", try_from = "WrittenTime")]
 pub struct Timestamp(pub i64);
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, to the second.
+    /// RFC 3339 in UTC, to the second; `@` and the seconds where no calendar reaches.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_second(self.0) {
             Ok(time) => write!(f, "{time}"),
             Err(_) => write!(f, "@{}", self.0),
         }
+    }
+}
+
+/// Why a text is not a point in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a time as RFC 3339 writes it (`2026-03-01T12:00:00Z`)")]
+pub struct NotATime(String);
+
+impl FromStr for Timestamp {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let not_a_time = || NotATime(text.chars().take(80).collect());
+        match text.strip_prefix('@') {
+            Some(seconds) => seconds.parse().map(Self).map_err(|_| not_a_time()),
+            None => text
+                .parse::<jiff::Timestamp>()
+                .map(|time| Self(time.as_second()))
+                .map_err(|_| not_a_time()),
+        }
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(time: Timestamp) -> Self {
+        time.to_string()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenTime {
+    Seconds(i64),
+    Text(String),
+}
+
+impl TryFrom<WrittenTime> for Timestamp {
+    type Error = NotATime;
+
+    fn try_from(written: WrittenTime) -> Result<Self, NotATime> {
+        match written {
+            WrittenTime::Seconds(seconds) => Ok(Self(seconds)),
+            WrittenTime::Text(text) => text.parse(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Timestamp;
+
+    proptest! {
+        #[test]
+        fn every_time_reads_back_from_its_text(seconds: i64) {
+            let time = Timestamp(seconds);
+            let written = serde_json::to_string(&time).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let read: Timestamp =
+                serde_json::from_str(&written).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert_eq!(read, time);
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_as_rfc_3339() {
+        assert_eq!(serde_json::json!(Timestamp(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            "2026-03-01T12:00:00+01:00".parse(),
+            Ok(Timestamp(1_772_362_800))
+        );
+        assert!("yesterday".parse::<Timestamp>().is_err());
     }
 }

@@ -30,10 +30,9 @@ pub(super) fn mounted_itself<'a>(
     service: &Service,
     changed: &BTreeSet<&'a AbsPath>,
 ) -> Option<&'a AbsPath> {
-    let sources = compose::bind_sources(service);
     changed
         .iter()
-        .find(|path| sources.iter().any(|source| source == path.as_str()))
+        .find(|path| compose::bind_sources(service).any(|source| source == **path))
         .copied()
 }
 
@@ -49,10 +48,6 @@ pub(super) fn implied_restarts(
     }
     for (app, declared) in &desired.apps {
         for (name, service) in &declared.services {
-            let sources: Vec<AbsPath> = compose::bind_sources(service)
-                .iter()
-                .filter_map(|source| source.parse().ok())
-                .collect();
             let cause = changed_files(desired, changed).find(|(owner, path, file)| {
                 let is_named = *owner == app
                     && file.on_change.iter().any(|change| match change {
@@ -60,7 +55,7 @@ pub(super) fn implied_restarts(
                         OnChange::SignalService { service: named, .. } => named == name,
                         OnChange::RestartUnit(_) | OnChange::ReloadUnit(_) => false,
                     });
-                !is_named && sources.iter().any(|source| path.is_within(source))
+                !is_named && compose::bind_sources(service).any(|source| path.is_within(source))
             });
             if let Some((_, path, _)) = cause {
                 let id = ServiceId {

@@ -3,35 +3,15 @@
 //!
 //! Limits: none of its own; what a declaration may say is the schema's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::name::{AppName, ServiceName};
-use evenkeel_schema::service::{Dependency, Network, Restart, Service};
+use evenkeel_schema::name::ServiceName;
+use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::service::{Condition, Mount, Service};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::revision::ContentId;
-
-/// A declaration in the long form that Compose prints.
-fn long_form<T: Serialize>(declaration: &T) -> Value {
-    serde_json::to_value(declaration)
-        .expect("a declaration's keys are strings, so JSON can express it")
-}
-
-/// Whether something else makes it, and we only use it.
-pub(super) fn is_external<T: Serialize>(declaration: &T) -> bool {
-    long_form(declaration)["external"] == Value::Bool(true)
-}
-
-/// A network's name in the engine: the one it declares, else Compose's `<project>_<key>`.
-pub(super) fn network_name(app: &AppName, key: &str, network: &Network) -> String {
-    match &network.name {
-        Some(name) => name.clone(),
-        // One that exists already goes by its own key.
-        None if network.external => key.to_owned(),
-        None => format!("{app}_{key}"),
-    }
-}
 
 /// Drops what says nothing (null, false, empty), so that a hash does not change because a newer agent knows one more
 /// key.
@@ -55,45 +35,42 @@ fn prune(value: &mut Value) -> bool {
 
 /// The hash of a network's or volume's declaration that its label carries.
 pub(super) fn config_hash<T: Serialize>(declaration: &T) -> String {
-    let mut value = long_form(declaration);
+    let mut value = serde_json::to_value(declaration)
+        .expect("a declaration's keys are strings, so JSON can express it");
     prune(&mut value);
-    let text = value.to_string();
-    ContentId::of(text.as_bytes()).as_str().to_owned()
+    ContentId::of(value.to_string().as_bytes())
+        .as_str()
+        .to_owned()
 }
 
-/// Whether a dependency's `restart: true` is set.
-pub(super) fn restarts_with(dependency: &Dependency) -> bool {
-    long_form(dependency)["restart"] == Value::Bool(true)
-}
-
-/// Whether a dependant waits for this dependency to end well.
-pub(super) fn waits_for_end(dependency: &Dependency) -> bool {
-    long_form(dependency)["condition"] == "service_completed_successfully"
+/// Whether another service waits for this one to end well.
+pub(super) fn is_awaited(services: &BTreeMap<ServiceName, Service>, name: &ServiceName) -> bool {
+    services.values().any(|service| {
+        service
+            .depends_on
+            .get(name)
+            .is_some_and(|dependency| dependency.condition == Condition::Completed)
+    })
 }
 
 /// Sources of a service's bind mounts.
-pub(super) fn bind_sources(service: &Service) -> Vec<String> {
-    let form = long_form(service);
-    let mut sources = Vec::new();
-    for mount in form["volumes"].as_array().into_iter().flatten() {
-        if mount["type"] == "bind"
-            && let Some(source) = mount["source"].as_str()
-        {
-            sources.push(source.to_owned());
-        }
-    }
-    sources
+pub(super) fn bind_sources(service: &Service) -> impl Iterator<Item = &AbsPath> {
+    service.volumes.iter().filter_map(|mount| match mount {
+        Mount::Bind { source, .. } => Some(source),
+        Mount::Volume { .. } | Mount::Tmpfs { .. } => None,
+    })
 }
 
-/// The engine's restart policy for a declaration.
-pub(super) fn restart_policy(restart: Restart) -> String {
-    match restart {
-        Restart::No => "no".to_owned(),
-        Restart::Always => "always".to_owned(),
-        Restart::OnFailure(None) => "on-failure".to_owned(),
-        Restart::OnFailure(Some(times)) => format!("on-failure:{times}"),
-        Restart::UnlessStopped => "unless-stopped".to_owned(),
-    }
+/// Keys of the volumes that a service mounts.
+pub(super) fn mounted_volumes(service: &Service) -> BTreeSet<&str> {
+    service
+        .volumes
+        .iter()
+        .filter_map(|mount| match mount {
+            Mount::Volume { source, .. } => source.as_ref().map(ServiceName::as_str),
+            Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+        })
+        .collect()
 }
 
 /// Services in the order in which they start: dependencies first, then by name. A cycle (which the schema refuses)

@@ -57,6 +57,7 @@ pub(super) fn plan<'a>(
         match declared_file(path, file, seen, inventory.files.get(*path)) {
             Decision::Nothing => {}
             Decision::Step(action, because) => {
+                let action = *action;
                 if matches!(action, Action::WriteFile { .. })
                     && seen.and_then(|seen| seen.content.as_ref()) != Some(&file.content)
                 {
@@ -108,7 +109,7 @@ fn unknown(resource: ResourceId, why: &str) -> Blocked {
 
 enum Decision {
     Nothing,
-    Step(Action, String),
+    Step(Box<Action>, String),
     Blocked(String),
 }
 
@@ -120,11 +121,11 @@ fn declared_file(
 ) -> Decision {
     let write = |keep, because: String| {
         Decision::Step(
-            Action::WriteFile {
+            Box::new(Action::WriteFile {
                 path: path.clone(),
                 file: file.clone(),
                 keep,
-            },
+            }),
             because,
         )
     };
@@ -155,11 +156,11 @@ fn regular(
 ) -> Decision {
     let write = |because: String| {
         Decision::Step(
-            Action::WriteFile {
+            Box::new(Action::WriteFile {
                 path: path.clone(),
                 file: file.clone(),
                 keep,
-            },
+            }),
             because,
         )
     };
@@ -177,10 +178,10 @@ fn regular(
         None if same_content => write(format!("{}; not ours yet", metadata.join(", "))),
         Some(_) if same_content && metadata.is_empty() => Decision::Nothing,
         Some(_) if same_content => Decision::Step(
-            Action::SetMetadata {
+            Box::new(Action::SetMetadata {
                 path: path.clone(),
                 file: file.clone(),
-            },
+            }),
             metadata.join(", "),
         ),
         None => write(format!("{}; not ours yet", contents(file, seen))),

@@ -3,6 +3,7 @@
 mod changes;
 mod compose;
 pub mod container;
+pub mod diff;
 mod files;
 mod networks_volumes;
 mod services;

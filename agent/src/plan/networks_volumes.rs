@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::name::AppName;
-use evenkeel_schema::service::{Network, Volume};
+use evenkeel_schema::service::{Network, Volume, print};
 
 use super::container::spec;
 use super::{Action, Blocked, Step, compose};
@@ -75,12 +75,12 @@ fn used(
         .iter()
         .map(|(key, network)| {
             (
-                compose::network_name(app, key.as_str(), network),
+                print::network_name(app, key, network),
                 (key.to_string(), network),
             )
         })
         .collect();
-    for service in declared.services.keys() {
+    for (service, declaration) in &declared.services {
         let id = ServiceId {
             app: app.clone(),
             service: service.clone(),
@@ -99,7 +99,11 @@ fn used(
             };
             networks.insert(name, entry);
         }
+        let mounted = compose::mounted_volumes(declaration);
         for (key, name) in spec.volumes {
+            if !mounted.contains(key.as_str()) {
+                continue;
+            }
             let volume = declared
                 .volumes
                 .iter()
@@ -155,7 +159,7 @@ impl Infrastructure {
     ) {
         let resource = ResourceId::Network(name.to_owned());
         let seen = view.networks.get(name);
-        if compose::is_external(network) {
+        if network.external {
             if seen.is_none() {
                 let why = missing_external("network", name);
                 self.blocked.push(Blocked { resource, why });
@@ -196,7 +200,7 @@ impl Infrastructure {
     fn volume(&mut self, view: &EngineView, app: &AppName, name: &str, key: &str, volume: &Volume) {
         let resource = ResourceId::Volume(name.to_owned());
         let seen = view.volumes.get(name);
-        if compose::is_external(volume) {
+        if volume.external {
             if seen.is_none() {
                 let why = missing_external("volume", name);
                 self.blocked.push(Blocked { resource, why });

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::name::ServiceName;
 use evenkeel_schema::path::AbsPath;
 use evenkeel_schema::service::Restart;
 
@@ -162,7 +161,7 @@ impl Services {
             self.blocked.push(Blocked { resource, why });
             return;
         };
-        let policy = compose::restart_policy(service.restart);
+        let policy = service.restart.to_string();
         let kept = keeper(&spec, of(question, id));
         let is_named = kept.is_some_and(|kept| kept.name == spec.name);
         if !is_named && question.view.foreign_container_names.contains(&spec.name) {
@@ -314,7 +313,7 @@ impl Services {
                             app: app.clone(),
                             service: (*needed).clone(),
                         };
-                        compose::restarts_with(dependency)
+                        dependency.restart
                             && (made_again.contains(&needed) || self.restarts.contains_key(&needed))
                     },
                 );
@@ -395,16 +394,7 @@ fn outdated(
 fn is_done(app: &DesiredApp, id: &ServiceId, restart: Restart, code: i64) -> bool {
     let may_end = match restart {
         Restart::No | Restart::OnFailure(_) => true,
-        Restart::Always | Restart::UnlessStopped => is_awaited(app, &id.service),
+        Restart::Always | Restart::UnlessStopped => compose::is_awaited(&app.services, &id.service),
     };
     may_end && code == 0
-}
-
-fn is_awaited(app: &DesiredApp, name: &ServiceName) -> bool {
-    app.services.values().any(|service| {
-        service
-            .depends_on
-            .get(name)
-            .is_some_and(compose::waits_for_end)
-    })
 }

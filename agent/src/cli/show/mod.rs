@@ -1,0 +1,10 @@
+//! Answers as text and as JSON: pure functions over data.
+
+pub mod history;
+pub mod plan;
+pub mod status;
+mod style;
+#[cfg(test)]
+mod tests;
+
+pub use style::Style;

@@ -1,0 +1,255 @@
+//! `evenkeel status`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::style::{Style, Tone, padding, span};
+use crate::domain::outcome::{AppStatus, Condition, ConditionStatus, ConditionType, Phase, Report};
+use crate::domain::revision::{CommitId, Timestamp};
+
+/// The report as `--json` prints it.
+#[must_use]
+pub fn json(report: &Report) -> Value {
+    serde_json::to_value(report).expect("a report's keys are strings, so JSON can express it")
+}
+
+/// The report for people.
+#[must_use]
+pub fn human(report: &Report, now: Timestamp, style: Style) -> String {
+    let mut out = String::new();
+    head(&mut out, report, style);
+    for notice in notices(report) {
+        let _ = writeln!(
+            out,
+            "{}",
+            style.paint(Tone::Warning, &format!("! {notice}"))
+        );
+    }
+    if !report.conditions.is_empty() {
+        let _ = writeln!(out, "\n{}", style.paint(Tone::Strong, "Conditions"));
+        for condition in &report.conditions {
+            line_of_condition(&mut out, condition, now, style);
+        }
+    }
+    if !report.apps.is_empty() {
+        let _ = writeln!(out, "\n{}", style.paint(Tone::Strong, "Apps"));
+        for app in &report.apps {
+            lines_of_app(&mut out, app, style);
+        }
+    }
+    if !report.drift.is_empty() {
+        let _ = writeln!(out, "\n{}", style.paint(Tone::Strong, "Drift"));
+        for line in &report.drift {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+    let last = report
+        .poll
+        .last
+        .map_or_else(|| "never".to_owned(), |at| ago(at, now));
+    let next = report
+        .poll
+        .next
+        .map_or_else(|| "not planned".to_owned(), |at| ahead(at, now));
+    let _ = writeln!(out, "\nLast poll {last}, next {next}");
+    if let Some(error) = &report.poll.error {
+        let _ = writeln!(
+            out,
+            "{}",
+            style.paint(Tone::Bad, &format!("The last poll failed: {error}"))
+        );
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// What a person should know or do, one line each: why the device is not, or does not stay, at the newest revision.
+#[must_use]
+pub fn notices(report: &Report) -> Vec<String> {
+    let mut found = Vec::new();
+    for condition in &report.conditions {
+        let is_worth_telling = match (condition.kind, condition.status) {
+            (
+                ConditionType::Stalled | ConditionType::Stale | ConditionType::Suspended,
+                ConditionStatus::True,
+            )
+            | (ConditionType::Verified | ConditionType::Healthy, ConditionStatus::False) => true,
+            (
+                ConditionType::Ready
+                | ConditionType::Reconciling
+                | ConditionType::Drifted
+                | ConditionType::Stalled
+                | ConditionType::Stale
+                | ConditionType::Suspended
+                | ConditionType::Verified
+                | ConditionType::Healthy,
+                ConditionStatus::True | ConditionStatus::False | ConditionStatus::Unknown,
+            ) => false,
+        };
+        if is_worth_telling && !condition.message.is_empty() && !found.contains(&condition.message)
+        {
+            found.push(condition.message.clone());
+        }
+    }
+    found
+}
+
+fn head(out: &mut String, report: &Report, style: Style) {
+    let revision = &report.revision;
+    let at = revision.applied.as_ref().or(revision.last_good.as_ref());
+    let place = at.map_or_else(
+        || "nothing applied yet".to_owned(),
+        |commit| format!("at {}", commit.short()),
+    );
+    let phase = match report.phase {
+        Phase::Idle => style.paint(Tone::Good, "Idle"),
+        Phase::Fetching => "Fetching".to_owned(),
+        Phase::Preparing => "Preparing".to_owned(),
+        Phase::Applying => "Applying".to_owned(),
+        Phase::Soaking => "Soaking".to_owned(),
+        Phase::RolledBack => style.paint(Tone::Bad, "RolledBack"),
+        Phase::Paused => style.paint(Tone::Warning, "Paused"),
+    };
+    let branch = if report.branch.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", report.branch)
+    };
+    let _ = writeln!(
+        out,
+        "{}  {place}{branch}  {phase}",
+        style.paint(Tone::Strong, &report.device)
+    );
+    let mut others = Vec::new();
+    let mut tell = |what: &str, commit: Option<&CommitId>| {
+        if let Some(commit) = commit.filter(|commit| Some(*commit) != at) {
+            others.push(format!("{what} {}", commit.short()));
+        }
+    };
+    tell("tip", revision.tip.as_ref());
+    tell("verified", revision.verified.as_ref());
+    tell("last good", revision.last_good.as_ref());
+    tell("floor", revision.floor.as_ref());
+    if !others.is_empty() {
+        let _ = writeln!(out, "{}", style.paint(Tone::Faint, &others.join(", ")));
+    }
+}
+
+const fn name_of(kind: ConditionType) -> &'static str {
+    match kind {
+        ConditionType::Ready => "Ready",
+        ConditionType::Reconciling => "Reconciling",
+        ConditionType::Stalled => "Stalled",
+        ConditionType::Verified => "Verified",
+        ConditionType::Healthy => "Healthy",
+        ConditionType::Drifted => "Drifted",
+        ConditionType::Stale => "Stale",
+        ConditionType::Suspended => "Suspended",
+    }
+}
+
+/// How good it is that a condition has its status.
+const fn tone_of(condition: &Condition) -> Tone {
+    let wanted = match condition.kind {
+        ConditionType::Ready | ConditionType::Verified | ConditionType::Healthy => {
+            ConditionStatus::True
+        }
+        ConditionType::Reconciling
+        | ConditionType::Stalled
+        | ConditionType::Drifted
+        | ConditionType::Stale
+        | ConditionType::Suspended => ConditionStatus::False,
+    };
+    match (condition.status, wanted) {
+        (ConditionStatus::Unknown, _) => Tone::Warning,
+        (ConditionStatus::True, ConditionStatus::True)
+        | (ConditionStatus::False, ConditionStatus::False) => Tone::Good,
+        (ConditionStatus::True | ConditionStatus::False, _) => match condition.kind {
+            ConditionType::Reconciling
+            | ConditionType::Suspended
+            | ConditionType::Stale
+            | ConditionType::Drifted => Tone::Warning,
+            ConditionType::Ready
+            | ConditionType::Stalled
+            | ConditionType::Verified
+            | ConditionType::Healthy => Tone::Bad,
+        },
+    }
+}
+
+fn line_of_condition(out: &mut String, condition: &Condition, now: Timestamp, style: Style) {
+    let status = match condition.status {
+        ConditionStatus::True => "True",
+        ConditionStatus::False => "False",
+        ConditionStatus::Unknown => "Unknown",
+    };
+    let name = name_of(condition.kind);
+    let since = ago(condition.since, now);
+    let _ = writeln!(
+        out,
+        "  {name}{}{}{}{}{}  {}",
+        padding(name, 13),
+        style.paint(tone_of(condition), status),
+        padding(status, 9),
+        condition.reason,
+        padding(&condition.reason, 18),
+        style.paint(Tone::Faint, &since),
+    );
+    if !condition.message.is_empty() {
+        let _ = writeln!(out, "    {}", condition.message);
+    }
+}
+
+fn lines_of_app(out: &mut String, app: &AppStatus, style: Style) {
+    let tone = match app.state.as_str() {
+        "Healthy" => Tone::Good,
+        "Degraded" => Tone::Bad,
+        _ => Tone::Warning,
+    };
+    let _ = writeln!(
+        out,
+        "  {}{}{}",
+        app.name,
+        padding(&app.name, 22),
+        style.paint(tone, &app.state)
+    );
+    for service in &app.services {
+        let health = match service.health.as_str() {
+            "none" | "" => String::new(),
+            health => format!(", {health}"),
+        };
+        let state = format!("{}{health}", service.state);
+        let _ = writeln!(
+            out,
+            "    {}{}{state}{}  {}",
+            service.name,
+            padding(&service.name, 20),
+            padding(&state, 20),
+            style.paint(Tone::Faint, &short_image(&service.image)),
+        );
+    }
+}
+
+/// An image with its digest cut.
+fn short_image(image: &str) -> String {
+    match image.split_once('@') {
+        Some((name, digest)) => format!("{name}@{}", crate::plan::short(digest)),
+        None => crate::plan::short(image),
+    }
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    match u64::try_from(now.0.saturating_sub(at.0)) {
+        Ok(seconds) => format!("{} ago", span(seconds)),
+        // The wall clock was set back in between.
+        Err(_) => format!("at {at}"),
+    }
+}
+
+fn ahead(at: Timestamp, now: Timestamp) -> String {
+    match u64::try_from(at.0.saturating_sub(now.0)) {
+        Ok(0) | Err(_) => "now".to_owned(),
+        Ok(seconds) => format!("in {}", span(seconds)),
+    }
+}
