@@ -5,6 +5,15 @@
     reason = "a test reports by panicking"
 )]
 
+mod bad_input;
+mod cli;
+mod converge;
+mod fleet;
 mod floors;
 mod harness;
+mod heal;
+mod idle;
+mod offline;
+mod refuse;
+mod rollback;
 mod systemd;

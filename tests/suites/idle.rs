@@ -1,0 +1,93 @@
+//! An idle poll writes nothing to disk and leaves nothing open.
+
+use evenkeel_tests::proc::{listing, sample};
+use evenkeel_tests::{GitHttp, wait_for};
+
+use crate::fleet::{GATE, World};
+
+#[test]
+fn an_idle_poll_writes_nothing_and_leaves_no_thread_and_no_descriptor() {
+    let mut world = World::with_docker("idle-poll");
+    let server = GitHttp::http(world.repo.served());
+    world.device.settings.url = server.url();
+    world.apps(&["one"]).app(
+        "one",
+        world.sleeper("web", "")
+            + "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"1\\n\"\n"
+            + GATE,
+    );
+    let first = world.repo.release("First");
+    let daemon = world.device.spawn_daemon();
+    wait_for("the first revision to be good", || {
+        let status = world.device.status_json();
+        (status["revision"]["last_good"] == first.as_str() && status["phase"] == "Idle")
+            .then_some(())
+    });
+    let polls = |count: usize| {
+        let seen = || {
+            server
+                .requests()
+                .iter()
+                .filter(|line| line.starts_with("POST"))
+                .count()
+        };
+        let start = seen();
+        wait_for("idle polls", || (seen() >= start + count).then_some(()));
+    };
+    // The first ones after a change may still tidy up, and short-lived threads end after a second.
+    polls(3);
+    let (before, files) = (sample(daemon.pid()), listing(&world.device.state_dir()));
+    polls(8);
+    let after = sample(daemon.pid());
+    assert_eq!(
+        listing(&world.device.state_dir()),
+        files,
+        "an idle poll changed the state directory"
+    );
+    assert_eq!(
+        after.written, before.written,
+        "an idle poll wrote to storage"
+    );
+    // Between two polls, so that a connection that is in use just now is not counted.
+    let settled = wait_for("the descriptors and threads of before", || {
+        let now = sample(daemon.pid());
+        (now.descriptors.len() <= before.descriptors.len() && now.threads <= before.threads)
+            .then_some(now)
+    });
+    assert!(settled.threads <= before.threads);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_hundred_polls_that_fail_leave_nothing_either() {
+    let mut world = World::of_files("idle-failing");
+    let mut server = GitHttp::http(world.repo.served());
+    world.device.settings.url = server.url();
+    world.one_file("1\n");
+    let first = world.repo.release("First");
+    let daemon = world.device.spawn_daemon();
+    wait_for("the first revision to be good", || {
+        (world.device.status_json()["revision"]["last_good"] == first.as_str()).then_some(())
+    });
+    server.stop();
+    // Back-off would make this long: each signal is a poll.
+    let poll = |count: usize| {
+        for _ in 0..count {
+            daemon.signal("HUP");
+            std::thread::sleep(std::time::Duration::from_millis(60));
+        }
+        std::thread::sleep(std::time::Duration::from_secs(2));
+    };
+    poll(10);
+    let before = sample(daemon.pid());
+    poll(100);
+    let after = sample(daemon.pid());
+    assert!(
+        after.descriptors.len() <= before.descriptors.len() + 1,
+        "{:?}\n{:?}",
+        before.descriptors,
+        after.descriptors
+    );
+    assert!(after.threads <= before.threads + 1);
+    assert_eq!(daemon.stop(), Some(0));
+}

@@ -1,0 +1,307 @@
+//! What no device takes: commits without the right signature, branches that went back, releases that do not get well.
+
+use evenkeel_tests::Signer;
+
+use crate::fleet::World;
+
+/// A device at a first good revision, `right`.
+fn at_first(id: &str) -> (World, String) {
+    let world = World::of_files(id);
+    world.one_file("right\n");
+    let first = world.release_and_sync("First");
+    (world, first)
+}
+
+#[track_caller]
+fn refused(world: &World, reason: &str) {
+    let said = world.device.sync().expect_code(3);
+    assert!(
+        said.text().contains(reason),
+        "{reason} is not named: {}",
+        said.text()
+    );
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("right\n")
+    );
+    let (status, seen) = world.device.condition("Verified");
+    assert_eq!((status.as_str(), seen.as_str()), ("False", reason));
+}
+
+#[track_caller]
+fn an_honest_commit_is_taken(world: &World, on: &str) {
+    world.repo.reset_to(on);
+    world.one_file("honest\n");
+    world.repo.commit_signed("Honest");
+    world.repo.force_push();
+    world.device.sync().expect_code(0);
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("honest\n")
+    );
+    assert_eq!(world.device.condition("Verified").0, "True");
+}
+
+#[test]
+fn an_unsigned_commit_changes_nothing() {
+    let (world, first) = at_first("refuse-unsigned");
+    world.one_file("evil\n");
+    world.repo.commit_unsigned("Unsigned");
+    world.repo.push();
+    refused(&world, "unsigned");
+    an_honest_commit_is_taken(&world, &first);
+}
+
+#[test]
+fn a_commit_signed_by_a_stranger_changes_nothing() {
+    let (world, first) = at_first("refuse-stranger");
+    world.one_file("evil\n");
+    // A stranger may call himself anything.
+    let stranger = Signer::new("release@example.com");
+    world.repo.commit_signed_by(&stranger, "Strange");
+    world.repo.push();
+    refused(&world, "unknown-key");
+    an_honest_commit_is_taken(&world, &first);
+}
+
+#[test]
+fn a_commit_that_was_changed_after_signing_changes_nothing() {
+    let (world, _) = at_first("refuse-tampered");
+    world.one_file("evil\n");
+    world.repo.commit_signed("Signed");
+    let raw = world.repo.git(&["cat-file", "commit", "HEAD"]).stdout;
+    let tampered = world
+        .repo
+        .hash_commit(raw.replace("\n\nSigned", "\n\nTampered").as_bytes());
+    world.repo.git(&[
+        "push",
+        "-q",
+        "origin",
+        &format!("{tampered}:refs/heads/main"),
+    ]);
+    refused(&world, "bad-signature");
+}
+
+#[test]
+fn a_key_whose_time_is_over_changes_nothing() {
+    let world = World::of_files("refuse-expired");
+    world.one_file("evil\n");
+    world.repo.release("Late");
+    let line = world
+        .repo
+        .signer()
+        .allowed_line("namespaces=\"git\",valid-before=\"20200101\"");
+    std::fs::write(&world.device.settings.allowed_signers, line).unwrap();
+    let said = world.device.sync().expect_code(3);
+    assert!(said.text().contains("key-expired"), "{}", said.text());
+    assert_eq!(world.device.read("/etc/one.conf"), None);
+}
+
+#[test]
+fn a_key_for_another_namespace_changes_nothing() {
+    let world = World::of_files("refuse-namespace");
+    world.one_file("evil\n");
+    world.repo.release("Elsewhere");
+    let line = world.repo.signer().allowed_line("namespaces=\"file\"");
+    std::fs::write(&world.device.settings.allowed_signers, line).unwrap();
+    world.device.sync().expect_code(3);
+    assert_eq!(world.device.read("/etc/one.conf"), None);
+}
+
+#[test]
+fn a_rewound_branch_is_refused_and_a_later_honest_commit_is_taken() {
+    let world = World::of_files("refuse-rewound");
+    world.one_file("old\n");
+    let first = world.release_and_sync("First");
+    world.one_file("right\n");
+    let second = world.release_and_sync("Second");
+    world.repo.rewind(&first);
+    refused(&world, "not-descendant");
+    an_honest_commit_is_taken(&world, &second);
+}
+
+#[test]
+fn a_forked_branch_is_refused() {
+    let world = World::of_files("refuse-forked");
+    world.one_file("old\n");
+    let first = world.release_and_sync("First");
+    world.one_file("right\n");
+    let second = world.release_and_sync("Second");
+    world.repo.reset_to(&first);
+    world.one_file("fork\n");
+    world.repo.commit_signed("Fork");
+    world.repo.force_push();
+    refused(&world, "not-descendant");
+    an_honest_commit_is_taken(&world, &second);
+}
+
+#[test]
+fn a_branch_of_another_root_is_refused() {
+    let (world, first) = at_first("refuse-root");
+    world.repo.git(&["checkout", "-q", "--orphan", "fresh"]);
+    world.one_file("fresh\n");
+    world.repo.commit_signed("Fresh");
+    world
+        .repo
+        .git(&["push", "-q", "--force", "origin", "HEAD:main"]);
+    refused(&world, "not-descendant");
+    world.repo.git(&["checkout", "-q", "-f", "main"]);
+    an_honest_commit_is_taken(&world, &first);
+}
+
+#[test]
+fn a_release_that_does_not_get_well_goes_back_and_stays_refused() {
+    let world = World::with_docker("refuse-unhealthy");
+    let app = |state: &str| {
+        world.judged("web", state)
+            + &format!("\n[[files]]\npath = \"/etc/one.conf\"\ncontent = \"{state}\\n\"\n")
+    };
+    world.apps(&["one"]).app("one", app("good"));
+    let first = world.release_and_sync("First");
+
+    world.app("one", app("bad"));
+    let bad = world.repo.release("Bad");
+    let said = world.device.sync().expect_code(4);
+    assert!(
+        said.text().contains("web"),
+        "what is unhealthy is not named: {}",
+        said.text()
+    );
+    let last_good_is_back = || {
+        assert_eq!(
+            world.device.read("/etc/one.conf").as_deref(),
+            Some("good\n")
+        );
+        let web = world.container("web");
+        assert_eq!(web["State"]["Running"], true);
+        assert!(web["Config"]["Env"].to_string().contains("STATE=good"));
+    };
+    last_good_is_back();
+    let status = world.device.status_json();
+    assert_eq!(status["phase"], "RolledBack", "{status:#}");
+    assert_eq!(status["revision"]["tip"], bad.as_str());
+    assert_eq!(status["revision"]["last_good"], first.as_str());
+    assert_eq!(status["revision"]["floor"], first.as_str());
+    assert_eq!(world.device.condition("Ready").0, "False");
+
+    // Not tried again, and healing goes on.
+    let back = world.container_id("web");
+    world.device.sync().expect_code(4);
+    assert_eq!(
+        world.container_id("web"),
+        back,
+        "the refused release was tried again"
+    );
+    world.engine().stop(&back);
+    world.device.sync().expect_code(4);
+    last_good_is_back();
+    let history = world.device.evenkeel(&["history"]).expect_code(0);
+    assert!(history.stdout.contains(&bad[..7]), "{}", history.stdout);
+
+    // The same content in another commit is the same release.
+    world.repo.release("Bad again, nothing else");
+    world.device.sync().expect_code(4);
+
+    world.app("one", app("good").replace("good\\n", "better\\n"));
+    let better = world.repo.release("Better");
+    world.device.sync().expect_code(0);
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("better\n")
+    );
+    let status = world.device.status_json();
+    assert_eq!(status["revision"]["last_good"], better.as_str());
+    assert_eq!(status["phase"], "Idle", "{status:#}");
+}
+
+#[test]
+fn a_release_whose_check_fails_goes_back() {
+    let world = World::of_files("refuse-check");
+    world.one_file("right\n");
+    world.release_and_sync("First");
+    let port = evenkeel_tests::ports::Port::free();
+    world.app(
+        "one",
+        format!(
+            "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"wrong\\n\"\n[[checks]]\ntcp = \"127.0.0.1:{}\"\ntimeout = \"1s\"\n\
+             [gate]\ndeadline = \"4s\"\nsoak = \"1s\"\n",
+            port.number()
+        ),
+    );
+    world.repo.release("Nobody listens");
+    let said = world.device.sync().expect_code(4);
+    assert!(
+        said.text().contains(&port.number().to_string()),
+        "{}",
+        said.text()
+    );
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("right\n")
+    );
+}
+
+#[test]
+fn a_bad_release_may_be_dropped_from_the_branch() {
+    let world = World::of_files("refuse-dropped");
+    world.one_file("right\n");
+    let first = world.release_and_sync("First");
+    world.app(
+        "one",
+        "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"wrong\\n\"\n[[checks]]\ntcp = \"127.0.0.1:1\"\ntimeout = \"1s\"\n\
+         [gate]\ndeadline = \"3s\"\nsoak = \"1s\"\n",
+    );
+    world.repo.release("Bad");
+    world.device.sync().expect_code(4);
+    // No device kept it, so the branch may go back to where it was good.
+    world.repo.rewind(&first);
+    world.device.sync().expect_code(0);
+    world.repo.reset_to(&first);
+    world.one_file("next\n");
+    world.release_and_sync("Next");
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("next\n")
+    );
+}
+
+#[test]
+fn what_the_owner_forbids_no_signature_unlocks() {
+    let mut world = World::of_files("refuse-guard");
+    world.device.settings.guard = vec!["paths = [\"/srv\"]".to_owned()];
+    world.one_file("right\n");
+    world.repo.release("Outside");
+    let said = world.device.sync().expect_code(3);
+    assert!(said.text().contains("/etc/one.conf"), "{}", said.text());
+    assert_eq!(world.device.read("/etc/one.conf"), None);
+}
+
+#[test]
+fn three_unclean_ends_in_a_row_refuse_a_release() {
+    let world = World::of_files("refuse-unclean");
+    world.one_file("right\n");
+    world.release_and_sync("First");
+    world.app(
+        "one",
+        "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"kills the device\\n\"\n[gate]\ndeadline = \"600s\"\nsoak = \"300s\"\n",
+    );
+    world.repo.release("Kills the device");
+    for _ in 0..3 {
+        let daemon = world.device.spawn_daemon();
+        evenkeel_tests::wait_for("the release to be tried", || {
+            (world.device.read("/etc/one.conf").as_deref() == Some("kills the device\n")
+                && world
+                    .device
+                    .evenkeel(&["status", "--json"])
+                    .stdout
+                    .contains("Soaking"))
+            .then_some(())
+        });
+        daemon.kill();
+    }
+    world.device.sync().expect_code(4);
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("right\n")
+    );
+}
