@@ -16,4 +16,5 @@ mod idle;
 mod offline;
 mod refuse;
 mod rollback;
+mod source;
 mod systemd;

@@ -1,0 +1,287 @@
+//! The git source: one branch of a remote over https, http, ssh or from a path, and a bounded local store of it.
+//!
+//! Owns `<state>/git` (and `git.new`, `git.old` beside it while one store takes another's place). Refuses: a host key
+//! that is not pinned, credentials for another host, answers past their deadline or byte cap. Works without a `git`
+//! program; ssh needs the system's `ssh`. Nothing that is read here is trusted by anyone: signatures are judged above.
+//!
+//! Limits: protocol v2 servers are asked for one ref; older ones list all of theirs (up to 16 MiB). A pack may have
+//! 512 MiB, and one exchange 15 minutes; see [`Limits`].
+
+mod fetch;
+mod floor_ref;
+mod graph;
+mod http;
+mod limits;
+mod local;
+mod read;
+mod remote;
+mod ssh;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use evenkeel_schema::agent_config::SourceSection;
+use gix::ObjectId;
+use gix::objs::Kind;
+
+pub use limits::{Fault, Limits};
+
+use crate::domain::commit::{Descent, RawCommit};
+use crate::domain::history::Floor;
+use crate::domain::revision::{CommitId, TreeId};
+use crate::domain::tree::Tree;
+use crate::port::source::{Source, SourceError};
+use fetch::{Inner, Memo};
+use graph::Walk;
+use remote::Remote;
+
+/// A branch of a git remote.
+#[derive(Debug)]
+pub struct GitSource {
+    inner: Arc<Inner>,
+}
+
+fn setup(what: String) -> SourceError {
+    SourceError::Setup { what, cause: None }
+}
+
+/// Ends the blocking work when the caller no longer waits for it.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl GitSource {
+    /// A source for `[source]` of agent.toml, with its store in `dir`. Touches neither disk nor network.
+    ///
+    /// # Errors
+    /// [`SourceError::Setup`] where `source.url` or `source.branch` cannot be right.
+    pub fn new(section: &SourceSection, dir: impl Into<PathBuf>) -> Result<Self, SourceError> {
+        Self::with_limits(section, dir, Limits::default())
+    }
+
+    /// As [`GitSource::new`], with other limits.
+    ///
+    /// # Errors
+    /// As [`GitSource::new`].
+    pub fn with_limits(
+        section: &SourceSection,
+        dir: impl Into<PathBuf>,
+        limits: Limits,
+    ) -> Result<Self, SourceError> {
+        // reqwest needs a provider for the process. Where one is installed already, that one stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if section.urls.is_empty() {
+            return Err(setup("source.url is missing".to_owned()));
+        }
+        let full = format!("refs/heads/{}", section.branch);
+        if gix::refs::FullName::try_from(full.as_str()).is_err() {
+            return Err(setup(format!(
+                "source.branch `{}` is not a branch name",
+                section.branch.escape_debug()
+            )));
+        }
+        let remotes = section
+            .urls
+            .iter()
+            .map(|url| Remote::parse(url, section))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(setup)?;
+        let dir = dir.into();
+        let beside = |suffix: &str| {
+            let mut name = dir.file_name().unwrap_or_default().to_owned();
+            name.push(suffix);
+            dir.with_file_name(name)
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                remotes,
+                branch: section.branch.clone(),
+                fresh: beside(".new"),
+                old: beside(".old"),
+                dir,
+                limits,
+                client: http::SharedClient::default(),
+                busy: Mutex::new(Memo::default()),
+                swap: RwLock::new(()),
+                is_suspect: AtomicBool::new(false),
+                is_settled: Mutex::new(false),
+            }),
+        })
+    }
+
+    /// Runs blocking work, and stops it where the caller no longer waits or `deadline` has passed.
+    async fn run<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        work: impl FnOnce(&Inner, &Arc<AtomicBool>) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let interrupt = Arc::new(AtomicBool::new(false));
+        let _stop = StopOnDrop(Arc::clone(&interrupt));
+        let inner = Arc::clone(&self.inner);
+        let job = tokio::task::spawn_blocking(move || work(&inner, &interrupt));
+        match tokio::time::timeout(deadline, job).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => Err(store::broken("its worker ended", error)),
+            Err(_) => Err(SourceError::Remote {
+                remote: self
+                    .inner
+                    .remotes
+                    .first()
+                    .map_or_else(String::new, Remote::shown),
+                cause: Box::new(Fault::TooSlow(deadline)),
+            }),
+        }
+    }
+
+    /// Runs blocking work on the local store.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        self.run(LOOK, |inner, _| inner.look(work)).await
+    }
+}
+
+/// For work on the local store alone: some seconds at the very worst. 5 min: a dying disk.
+const LOOK: Duration = Duration::from_secs(300);
+/// Beyond the limits, for disk work after the network's: syncing and compacting on a slow card.
+const DISK: Duration = Duration::from_secs(120);
+
+impl Inner {
+    /// Work on the local store: no swap in between, and damage is remembered for the next fetch.
+    fn look<T>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        self.settle()?;
+        let _guard = self.swap.read().unwrap_or_else(PoisonError::into_inner);
+        let done = work(self);
+        if let Err(SourceError::Store { .. }) = &done {
+            self.is_suspect.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// A commit of the local store and its descent, as far as it can be told without the network.
+    fn known(
+        &self,
+        id: ObjectId,
+        floor: Option<&CommitId>,
+    ) -> Result<Option<RawCommit>, SourceError> {
+        let repo = store::open(&self.dir, &self.limits)?;
+        if id.kind() != repo.object_hash() || !repo.has_object(id) {
+            return Ok(None);
+        }
+        let bytes = read::object(&repo, id, Kind::Commit, "a commit")?;
+        let descent = match floor {
+            None => Descent::NoFloor,
+            Some(floor) => {
+                let walk = graph::walk(&repo, id, floor.as_str(), self.limits.commits)
+                    .map_err(|error| store::broken("history does not read", error))?;
+                match walk {
+                    Walk::Same => Descent::Same,
+                    Walk::Descends => Descent::Descends,
+                    Walk::NotDescendant => Descent::NotDescendant,
+                    Walk::Cut => Descent::Unknown(
+                        "the history kept on this device does not reach the floor".to_owned(),
+                    ),
+                    Walk::TooMany => Descent::Unknown(format!(
+                        "its history has more than {} commits",
+                        self.limits.commits
+                    )),
+                    Walk::Missing(id) => {
+                        return Err(SourceError::Store {
+                            what: format!("commit {id} is missing from its history"),
+                            cause: None,
+                        });
+                    }
+                }
+            }
+        };
+        fetch::raw(id, bytes, descent).map(Some)
+    }
+}
+
+impl Source for GitSource {
+    async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
+        let limits = &self.inner.limits;
+        let remotes = u32::try_from(self.inner.remotes.len()).unwrap_or(u32::MAX);
+        let each = limits.fetch + limits.read + limits.connect;
+        let deadline = each.saturating_mul(remotes).saturating_add(DISK);
+        let floor = floor.cloned();
+        self.run(deadline, move |inner, interrupt| {
+            inner.fetch(floor.as_ref(), interrupt)
+        })
+        .await
+    }
+
+    async fn local_tip(&self, floor: Option<&CommitId>) -> Result<Option<RawCommit>, SourceError> {
+        let floor = floor.cloned();
+        self.look(move |inner| {
+            let Some(id) = store::tip(&inner.dir, &inner.branch)? else {
+                return Ok(None);
+            };
+            match inner.known(id, floor.as_ref())? {
+                Some(commit) => Ok(Some(commit)),
+                None => Err(SourceError::Store {
+                    what: format!("the tip {id} is not in it"),
+                    cause: None,
+                }),
+            }
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        id: &CommitId,
+        floor: Option<&CommitId>,
+    ) -> Result<Option<RawCommit>, SourceError> {
+        let id = id.clone();
+        let floor = floor.cloned();
+        self.look(move |inner| {
+            if !inner.dir.exists() {
+                return Ok(None);
+            }
+            let id = object_id(id.as_str())?;
+            inner.known(id, floor.as_ref())
+        })
+        .await
+    }
+
+    async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError> {
+        let tree = tree.clone();
+        let paths = paths.to_vec();
+        self.look(move |inner| {
+            let repo = store::open(&inner.dir, &inner.limits)?;
+            read::read(&repo, &inner.limits, object_id(tree.as_str())?, &paths)
+        })
+        .await
+    }
+
+    fn floor_ref(&self) -> Result<Option<Floor>, SourceError> {
+        self.inner.look(|inner| floor_ref::read(&inner.dir))
+    }
+
+    fn set_floor_ref(&self, floor: &Floor) -> Result<(), SourceError> {
+        self.inner.settle()?;
+        let _guard = self
+            .inner
+            .swap
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let repo = store::open(&self.inner.dir, &self.inner.limits)?;
+        floor_ref::write(&self.inner.dir, &repo, floor)
+    }
+}
+
+fn object_id(text: &str) -> Result<ObjectId, SourceError> {
+    ObjectId::from_hex(text.as_bytes()).map_err(|error| store::broken("an object id", error))
+}

@@ -1,0 +1,116 @@
+//! The addresses in `source.url`, parsed.
+
+use std::path::PathBuf;
+
+use evenkeel_schema::agent_config::SourceSection;
+
+use super::http::{HttpRemote, TlsFiles};
+use super::ssh::SshRemote;
+
+/// One remote, and how to reach it.
+#[derive(Debug, Clone)]
+pub(super) enum Remote {
+    Http(HttpRemote),
+    Ssh(SshRemote),
+    Local(PathBuf),
+}
+
+impl Remote {
+    /// Parses one of `source.url`.
+    pub(super) fn parse(text: &str, section: &SourceSection) -> Result<Self, String> {
+        // A URL that does not parse is not repeated: it may hold a password.
+        if text.starts_with('/') {
+            return Ok(Self::Local(PathBuf::from(text)));
+        }
+        let url = gix::url::parse(text)
+            .map_err(|_| "source.url is not a git address: write https://, ssh://, user@host:path or file:///path".to_owned())?;
+        match &url.scheme {
+            gix::url::Scheme::Https | gix::url::Scheme::Http => {
+                let url = reqwest::Url::parse(text)
+                    .map_err(|error| format!("source.url is not an http address: {error}"))?;
+                if url.query().is_some() || url.fragment().is_some() {
+                    return Err("source.url may not have `?` or `#` in it".to_owned());
+                }
+                let files = TlsFiles {
+                    ca: section.ca_file.clone(),
+                    cert: section.client_cert.clone(),
+                    key: section.client_key.clone(),
+                };
+                Ok(Self::Http(HttpRemote::new(
+                    url,
+                    section.token_file.clone(),
+                    files,
+                )))
+            }
+            gix::url::Scheme::Ssh => {
+                let host = url
+                    .host()
+                    .filter(|host| !host.is_empty())
+                    .ok_or("source.url names no host")?
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned();
+                let path = String::from_utf8(url.path.to_vec())
+                    .map_err(|_| "the path in source.url is not UTF-8".to_owned())?;
+                // `/~user/x` is a home's path, as git reads ssh URLs.
+                let path = match path.strip_prefix("/~") {
+                    Some(home) => format!("~{home}"),
+                    None => path,
+                };
+                let user = url.user().map(str::to_owned);
+                let strange = |text: &str| {
+                    text.starts_with('-') || text.chars().any(|c| c.is_control() || c == ' ')
+                };
+                if strange(&host)
+                    || user.as_deref().is_some_and(strange)
+                    || path.starts_with('-')
+                    || path.chars().any(char::is_control)
+                {
+                    return Err(
+                        "source.url has a host, user or path that ssh would take for an option"
+                            .to_owned(),
+                    );
+                }
+                Ok(Self::Ssh(SshRemote {
+                    user,
+                    host,
+                    port: url.port,
+                    path,
+                    key: section.ssh_key.clone(),
+                    known_hosts: section.known_hosts.clone(),
+                }))
+            }
+            gix::url::Scheme::File => {
+                let path = String::from_utf8(url.path.to_vec())
+                    .map_err(|_| "the path in source.url is not UTF-8".to_owned())?;
+                if path.starts_with('/') {
+                    Ok(Self::Local(PathBuf::from(path)))
+                } else {
+                    Err("a file address in source.url must hold an absolute path: file:///srv/fleet.git".to_owned())
+                }
+            }
+            other => Err(format!(
+                "source.url: `{}` is not supported: use https, http, ssh or file",
+                other.as_str()
+            )),
+        }
+    }
+
+    /// As people may see it: no credentials.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Http(remote) => remote.url.to_string(),
+            Self::Ssh(remote) => {
+                let port = remote
+                    .port
+                    .map_or_else(String::new, |port| format!(":{port}"));
+                format!(
+                    "ssh://{}{port}/{}",
+                    remote.host,
+                    remote.path.trim_start_matches('/')
+                )
+            }
+            Self::Local(path) => format!("file://{}", path.display()),
+        }
+    }
+}
