@@ -3,6 +3,8 @@
 //! Owns the order of the reasons. What refuses a commit for its signature or descent is `trust`'s; what refuses it
 //! for its health is `gate`'s; this room only remembers and chooses.
 
+pub mod floor;
+
 use crate::domain::history::{GoodRevision, Ledger, Refusal, TRIES};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
 use crate::trust::verified::VerifiedCommit;

@@ -1,0 +1,19 @@
+//! Tells the binary when it was built: no true clock shows less, so it is the first time floor of a device.
+//!
+//! `SOURCE_DATE_EPOCH` (reproducible builds) wins over the time of the build.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    // Without a file of its own cargo would run this for each changed source, and compile the crate anew.
+    println!("cargo::rerun-if-changed=build.rs");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let time = std::env::var("SOURCE_DATE_EPOCH")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .unwrap_or(now);
+    println!("cargo::rustc-env=EVENKEEL_BUILD_TIME={time}");
+}

@@ -1,0 +1,669 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use super::*;
+use crate::domain::desired::{DesiredApp, DesiredFile};
+use crate::domain::history::{DeploymentResult, KEPT};
+use evenkeel_schema::app::OnRemove;
+
+fn commit_id(n: u32) -> CommitId {
+    format!("{n:040x}").parse().unwrap()
+}
+
+fn tree_id(n: u32) -> TreeId {
+    format!("{n:040x}").parse().unwrap()
+}
+
+fn floor(generation: u64) -> Floor {
+    Floor {
+        generation,
+        commit: commit_id(u32::try_from(generation).unwrap()),
+        time: Timestamp(1_700_000_000),
+    }
+}
+
+/// A state with these files.
+fn resolved(files: &[(&str, Vec<u8>)]) -> Resolved {
+    let mut app = DesiredApp::default();
+    let mut contents = Contents::new();
+    for (path, bytes) in files {
+        let content = ContentId::of(bytes);
+        app.files.insert(
+            path.parse().unwrap(),
+            DesiredFile {
+                content: content.clone(),
+                size: bytes.len() as u64,
+                mode: 0o644,
+                owner: "root".to_owned(),
+                group: "root".to_owned(),
+                on_change: Vec::new(),
+                on_remove: OnRemove::Delete,
+                secret: false,
+            },
+        );
+        contents.insert(content, bytes.clone());
+    }
+    Resolved {
+        state: DesiredState {
+            device: "gw-1".parse().unwrap(),
+            fleet: "acme".to_owned(),
+            apps: BTreeMap::from([("mqtt".parse().unwrap(), app)]),
+        },
+        contents,
+    }
+}
+
+/// The n-th revision: one file of its own, and a long one that all share.
+fn revision(n: u32) -> Resolved {
+    resolved(&[
+        ("/etc/own", format!("own {n}\n").into_bytes()),
+        ("/etc/shared", b"shared ".repeat(2000)),
+        ("/etc/empty", Vec::new()),
+    ])
+}
+
+fn commit(store: &Store, n: u32, resolved: &Resolved) -> GoodRevision {
+    store
+        .commit(
+            &commit_id(n),
+            &tree_id(n),
+            resolved,
+            Timestamp(i64::from(n)),
+            Healthy::for_test(),
+        )
+        .unwrap()
+}
+
+fn trial(n: u32) -> Trial {
+    Trial {
+        commit: commit_id(n),
+        content: ContentId::of(&n.to_be_bytes()),
+        tries: 1,
+        since: Timestamp(5),
+        paths: ["/etc/own".parse().unwrap()].into(),
+    }
+}
+
+fn refusal(n: u32) -> Refusal {
+    Refusal {
+        commit: commit_id(n),
+        content: ContentId::of(&n.to_be_bytes()),
+        why: "the broker ended".to_owned(),
+        at: Timestamp(i64::from(n)),
+    }
+}
+
+fn deployment(n: u32) -> Deployment {
+    Deployment {
+        commit: commit_id(n),
+        content: None,
+        started: Timestamp(1),
+        ended: Timestamp(2),
+        result: DeploymentResult::Good,
+        why: "new commit".to_owned(),
+        steps: vec!["write /etc/own".to_owned(); 300],
+    }
+}
+
+/// A state directory of a test, opened anew at will.
+struct Device {
+    dir: tempfile::TempDir,
+}
+
+impl Device {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn open(&self) -> (StateDir, Opened) {
+        let state = StateDir::open(self.path()).unwrap();
+        let opened = Store::open(&state).unwrap();
+        (state, opened)
+    }
+
+    /// Opens and expects nothing to tell.
+    fn store(&self) -> (StateDir, Store) {
+        let (state, opened) = self.open();
+        assert_eq!(opened.damaged, None);
+        assert_eq!(opened.warnings, Vec::<String>::new());
+        (state, opened.journal)
+    }
+
+    fn db(&self) -> PathBuf {
+        self.path().join("journal/db")
+    }
+}
+
+fn size(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() {
+                size(&entry.path())
+            } else {
+                metadata.len()
+            }
+        })
+        .sum()
+}
+
+fn chunk_count(store: &Store) -> usize {
+    store.with(|vault, _| Ok(vault.chunk_count())).unwrap()
+}
+
+#[test]
+fn everything_is_remembered_over_a_restart() {
+    let device = Device::new();
+    let one = revision(1);
+    let report = Report {
+        device: "gw-1".to_owned(),
+        drift: vec!["/etc/own edited by hand".to_owned(); 100],
+        ..Report::default()
+    };
+    let before = {
+        let (_state, store) = device.store();
+        commit(&store, 1, &one);
+        store.spend_try(&trial(2)).unwrap();
+        store.set_floor_file(&floor(1)).unwrap();
+        store.set_floor(&floor(1)).unwrap();
+        store.set_paused(Paused::Yes).unwrap();
+        store
+            .set_pin(Some(&Pin {
+                commit: commit_id(1),
+                at: Timestamp(3),
+            }))
+            .unwrap();
+        store.append(&deployment(1)).unwrap();
+        store.append(&deployment(2)).unwrap();
+        store.save_report(&report).unwrap();
+        store.ledger()
+    };
+    let (_state, store) = device.store();
+    assert_eq!(store.ledger(), before);
+    assert_eq!(before.report, Some(report));
+    assert!(before.paused);
+    let good = before.last_good().unwrap();
+    assert_eq!(*good.commit(), commit_id(1));
+    assert_eq!(store.kept(good).unwrap(), one);
+    assert_eq!(store.floor_file().unwrap(), Some(floor(1)));
+    let history = store.history().unwrap();
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[0].commit, commit_id(2));
+    assert_eq!(history[0].steps.len(), 257);
+}
+
+#[test]
+fn a_commit_clears_its_trial_its_deferral_and_its_refusal() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    let one = revision(1);
+    let mut own = refusal(7);
+    own.content = one.state.content_id();
+    store.refuse(&refusal(3)).unwrap();
+    store.refuse(&own).unwrap();
+    store
+        .defer(Some(&Deferral {
+            commit: commit_id(1),
+            why: "registry".to_owned(),
+            times: 1,
+            until: Timestamp(9),
+        }))
+        .unwrap();
+    store.spend_try(&trial(1)).unwrap();
+    assert_eq!(store.ledger().refused.len(), 2);
+    commit(&store, 1, &one);
+    let ledger = store.ledger();
+    assert_eq!(ledger.trial, None);
+    assert_eq!(ledger.deferred, None);
+    assert_eq!(ledger.refused, vec![refusal(3)]);
+    store.forgive(&commit_id(3)).unwrap();
+    assert!(store.ledger().refused.is_empty());
+}
+
+#[test]
+fn the_last_three_distinct_contents_stay_complete_and_nothing_else() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    for n in 1..=6 {
+        commit(&store, n, &revision(n));
+    }
+    let full = chunk_count(&store);
+    let good = store.ledger().good;
+    assert_eq!(good.len(), KEPT);
+    for (good, n) in good.iter().zip([6, 5, 4]) {
+        assert_eq!(*good.commit(), commit_id(n));
+        assert_eq!(store.kept(good).unwrap(), revision(n));
+    }
+    assert!(store.kept_state(&revision(3).state.content_id()).is_err());
+    for n in 7..=60 {
+        commit(&store, n, &revision(n));
+    }
+    assert_eq!(chunk_count(&store), full);
+    // The last revision without any file: its predecessors still need the shared one.
+    commit(&store, 61, &resolved(&[]));
+    let good = store.ledger().good;
+    assert_eq!(store.kept(&good[1]).unwrap(), revision(60));
+}
+
+#[test]
+fn the_same_content_again_takes_no_place() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    commit(&store, 1, &revision(1));
+    commit(&store, 2, &revision(2));
+    commit(&store, 3, &revision(3));
+    commit(&store, 4, &revision(3));
+    let commits = |store: &Store| -> Vec<CommitId> {
+        let good = store.ledger().good;
+        good.iter().map(|good| good.commit().clone()).collect()
+    };
+    assert_eq!(commits(&store), [4, 2, 1].map(commit_id));
+    // Back to an older one by a new commit: it comes to the front.
+    commit(&store, 5, &revision(1));
+    assert_eq!(commits(&store), [5, 4, 2].map(commit_id));
+}
+
+#[test]
+fn what_a_person_holds_the_device_at_is_kept_beyond_the_limit() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    commit(&store, 1, &revision(1));
+    let pin = Pin {
+        commit: commit_id(1),
+        at: Timestamp(3),
+    };
+    store.set_pin(Some(&pin)).unwrap();
+    for n in 2..=8 {
+        commit(&store, n, &revision(n));
+    }
+    let ledger = store.ledger();
+    let pinned = ledger.good.iter().find(|good| *good.commit() == pin.commit);
+    assert_eq!(store.kept(pinned.unwrap()).unwrap(), revision(1));
+    store.set_pin(None).unwrap();
+    commit(&store, 9, &revision(9));
+    assert_eq!(store.ledger().good.len(), KEPT);
+}
+
+#[test]
+fn a_revision_without_one_of_its_contents_never_becomes_good() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    let mut one = revision(1);
+    one.contents.pop_first();
+    let result = store.commit(
+        &commit_id(1),
+        &tree_id(1),
+        &one,
+        Timestamp(1),
+        Healthy::for_test(),
+    );
+    assert!(result.unwrap_err().to_string().contains("/etc/"));
+    assert!(store.ledger().good.is_empty());
+}
+
+#[test]
+fn refusals_and_history_are_bounded() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        for n in 0..80 {
+            store.refuse(&refusal(n)).unwrap();
+        }
+        for n in 0..230 {
+            store.append(&deployment(n)).unwrap();
+        }
+    }
+    let (_state, store) = device.store();
+    let refused = store.ledger().refused;
+    assert_eq!(refused.len(), 64);
+    assert_eq!(refused[0], refusal(79));
+    let history = store.history().unwrap();
+    assert_eq!(history.len(), 200);
+    assert_eq!(history[0].commit, commit_id(229));
+    assert_eq!(history[199].commit, commit_id(30));
+}
+
+#[test]
+fn an_idle_poll_writes_nothing() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    let mut report = Report {
+        device: "gw-1".to_owned(),
+        ..Report::default()
+    };
+    store.save_report(&report).unwrap();
+    store.set_floor_file(&floor(1)).unwrap();
+    store.set_floor(&floor(1)).unwrap();
+    let look = || {
+        let journal = std::fs::read(device.db()).unwrap();
+        let floor = std::fs::metadata(device.path().join("floor")).unwrap();
+        (journal, floor.modified().unwrap(), size(device.path()))
+    };
+    // The floor file notes the journal's last change once more; from then on nothing moves.
+    store.set_floor_file(&floor(1)).unwrap();
+    let before = look();
+    for n in 0..50 {
+        report.poll.last = Some(Timestamp(n));
+        report.poll.next = Some(Timestamp(n + 60));
+        store.save_report(&report).unwrap();
+        store.set_inventory(&Inventory::default()).unwrap();
+        store.set_paused(Paused::No).unwrap();
+        store.defer(None).unwrap();
+        store.set_floor(&floor(1)).unwrap();
+        store.set_floor_file(&floor(1)).unwrap();
+    }
+    assert_eq!(
+        store.ledger().report.unwrap().poll.last,
+        Some(Timestamp(49))
+    );
+    assert!(look() == before, "an idle poll wrote to the disk");
+    report.poll.error = Some("no route".to_owned());
+    store.save_report(&report).unwrap();
+    assert!(look() != before);
+}
+
+#[test]
+fn two_thousand_changes_stay_small() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    for n in 0..2000 {
+        if n % 4 == 0 {
+            commit(&store, n, &revision(n));
+        } else {
+            store.spend_try(&trial(n)).unwrap();
+        }
+    }
+    drop(store);
+    let bytes = size(&device.path().join("journal"));
+    assert!(bytes < 8 * 1024 * 1024, "{bytes} bytes");
+    let blobs = device.path().join("journal/blobs");
+    assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
+}
+
+#[test]
+fn a_big_content_goes_in_and_out_and_never_into_a_file_of_sleds_own() {
+    let device = Device::new();
+    let bytes: Vec<u8> = (0..3_000_000u32)
+        .flat_map(u32::to_le_bytes)
+        .take(5_000_000)
+        .collect();
+    let big = resolved(&[("/opt/model.bin", bytes)]);
+    {
+        let (_state, store) = device.store();
+        commit(&store, 1, &big);
+        let blobs = device.path().join("journal/blobs");
+        assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
+    }
+    let (_state, store) = device.store();
+    let good = store.ledger().good;
+    assert_eq!(store.kept(&good[0]).unwrap(), big);
+}
+
+#[test]
+fn another_devices_journal_counts_for_nothing_and_is_reported() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        commit(&store, 1, &revision(1));
+        store.refuse(&refusal(2)).unwrap();
+    }
+    let path = device.path().join("key");
+    std::fs::File::create(path)
+        .unwrap()
+        .write_all(&[7; 32])
+        .unwrap();
+    let (_state, opened) = device.open();
+    assert!(opened.journal.ledger().good.is_empty());
+    assert!(opened.journal.ledger().refused.is_empty());
+    assert!(
+        opened.warnings.iter().any(|text| text.contains("`good`")),
+        "{:?}",
+        opened.warnings
+    );
+    // And it can go on from there.
+    commit(&opened.journal, 3, &revision(3));
+    assert_eq!(
+        opened
+            .journal
+            .kept(&opened.journal.ledger().good[0])
+            .unwrap(),
+        revision(3)
+    );
+}
+
+#[test]
+fn a_record_moved_to_another_name_is_not_believed() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        commit(&store, 1, &revision(1));
+        store.spend_try(&trial(2)).unwrap();
+    }
+    {
+        let db = sled::Config::new()
+            .path(device.path().join("journal"))
+            .segment_size(128 * 1024)
+            .open()
+            .unwrap();
+        let records = db.open_tree("records").unwrap();
+        let trial = records.get("trial").unwrap().unwrap();
+        records.insert("deferred", trial).unwrap();
+    }
+    let (_state, opened) = device.open();
+    assert_eq!(opened.journal.ledger().deferred, None);
+    assert!(opened.journal.ledger().trial.is_some());
+    assert_eq!(opened.warnings.len(), 1, "{:?}", opened.warnings);
+}
+
+#[test]
+fn a_journal_that_does_not_open_is_set_aside_and_two_are_kept() {
+    let device = Device::new();
+    for round in 1..=4 {
+        {
+            let (_state, opened) = device.open();
+            commit(&opened.journal, round, &revision(round));
+        }
+        let conf = device.path().join("journal/conf");
+        std::fs::File::create(&conf)
+            .unwrap()
+            .write_all(b"garbage, not sled's")
+            .unwrap();
+        let (_state, opened) = device.open();
+        let damaged = opened.damaged.unwrap();
+        assert!(damaged.contains("journal.damaged-"), "{damaged}");
+        assert!(opened.journal.ledger().good.is_empty());
+    }
+    let mut names: Vec<String> = std::fs::read_dir(device.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("journal.damaged"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["journal.damaged-3", "journal.damaged-4"]);
+}
+
+#[test]
+fn a_journal_that_ends_the_process_each_time_is_set_aside_after_three() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        commit(&store, 1, &revision(1));
+    }
+    let count = |n: u32| note_opening(device.path(), n);
+    count(2);
+    assert_eq!(device.open().1.damaged, None);
+    assert_eq!(unfinished_opens(device.path()), 0);
+    count(3);
+    let (_state, opened) = device.open();
+    assert!(opened.damaged.unwrap().contains("3 times"));
+}
+
+#[test]
+fn a_journal_that_was_put_back_is_noticed_by_the_floor_file() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        commit(&store, 1, &revision(1));
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let run = |from: &Path, to: &Path| {
+        let status = std::process::Command::new("cp")
+            .arg("-rT")
+            .arg(from)
+            .arg(to)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    let journal = device.path().join("journal");
+    run(&journal, copy.path());
+    {
+        let (_state, store) = device.store();
+        commit(&store, 2, &revision(2));
+        store.set_floor_file(&floor(2)).unwrap();
+        store.set_floor(&floor(2)).unwrap();
+    }
+    std::fs::remove_dir_all(&journal).unwrap();
+    run(copy.path(), &journal);
+    let (_state, opened) = device.open();
+    assert!(
+        opened.warnings[0].contains("older than the floor file"),
+        "{:?}",
+        opened.warnings
+    );
+    assert_eq!(opened.journal.floor_file().unwrap(), Some(floor(2)));
+    assert_eq!(opened.journal.ledger().floor, None);
+}
+
+#[test]
+fn the_floor_never_goes_back() {
+    let device = Device::new();
+    let (_state, store) = device.store();
+    assert_eq!(store.floor_file().unwrap(), None);
+    for write in [Store::set_floor_file, Store::set_floor] {
+        write(&store, &floor(3)).unwrap();
+        assert!(write(&store, &floor(2)).is_err());
+        let mut other = floor(3);
+        other.commit = commit_id(9);
+        assert!(write(&store, &other).is_err());
+        // The same commit, known to be later.
+        other = floor(3);
+        other.time = Timestamp(1_800_000_000);
+        write(&store, &other).unwrap();
+        // A reset to an older commit has a higher generation.
+        other.generation = 4;
+        other.commit = commit_id(1);
+        write(&store, &other).unwrap();
+    }
+    assert_eq!(store.floor_file().unwrap(), store.ledger().floor);
+}
+
+#[test]
+fn a_floor_file_with_both_slots_damaged_is_an_error_and_can_be_written_again() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        store.set_floor_file(&floor(1)).unwrap();
+    }
+    std::fs::File::create(device.path().join("floor"))
+        .unwrap()
+        .write_all(&[0; 8192])
+        .unwrap();
+    let (_state, opened) = device.open();
+    assert_eq!(opened.warnings.len(), 1);
+    assert!(opened.journal.floor_file().is_err());
+    opened.journal.set_floor_file(&floor(2)).unwrap();
+    assert_eq!(opened.journal.floor_file().unwrap(), Some(floor(2)));
+}
+
+#[test]
+fn one_damaged_slot_is_mended_at_start_and_told() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        store.set_floor_file(&floor(1)).unwrap();
+    }
+    let path = device.path().join("floor");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    std::fs::File::create(&path)
+        .unwrap()
+        .write_all(&bytes)
+        .unwrap();
+    let (state, opened) = device.open();
+    assert_eq!(opened.warnings.len(), 1);
+    drop((state, opened));
+    device.store();
+}
+
+/// Flips and cuts the log as a bad disk or a power cut would. Whatever sled makes of it, the journal opens, and what it
+/// then shows is something that once was true.
+#[test]
+fn a_damaged_log_is_never_believed_and_never_stops_the_agent() {
+    let device = Device::new();
+    let mut truths = Vec::new();
+    {
+        let (_state, store) = device.store();
+        truths.push(store.ledger());
+        for n in 1..12 {
+            commit(&store, n, &revision(n));
+            truths.push(store.ledger());
+            store.spend_try(&trial(n + 1)).unwrap();
+            truths.push(store.ledger());
+        }
+    }
+    let good = std::fs::read(device.db()).unwrap();
+    let pristine = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        let _ = std::fs::remove_dir_all(to);
+        let status = std::process::Command::new("cp")
+            .arg("-rT")
+            .arg(from)
+            .arg(to)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    let journal = device.path().join("journal");
+    copy(&journal, pristine.path());
+    let used = good.iter().rposition(|byte| *byte != 0).unwrap();
+    for round in 0..60usize {
+        copy(pristine.path(), &journal);
+        let mut bytes = good.clone();
+        if round % 3 == 0 {
+            bytes.truncate(used - round * used / 70);
+        } else {
+            bytes[round * used / 60] ^= 1 << (round % 8);
+        }
+        std::fs::File::create(device.db())
+            .unwrap()
+            .write_all(&bytes)
+            .unwrap();
+        let (_state, opened) = device.open();
+        let ledger = opened.journal.ledger();
+        for good in &ledger.good {
+            let known = truths.iter().any(|truth| truth.good.contains(good));
+            assert!(known, "round {round}: {good:?} was never good");
+            let n = u32::from_str_radix(good.commit().as_str(), 16).unwrap();
+            if let Ok(kept) = opened.journal.kept(good) {
+                assert_eq!(kept, revision(n), "round {round}");
+            }
+        }
+        commit(&opened.journal, 99, &revision(99));
+        assert_eq!(
+            opened
+                .journal
+                .kept(&opened.journal.ledger().good[0])
+                .unwrap(),
+            revision(99)
+        );
+    }
+}
