@@ -352,18 +352,16 @@ fn lock(path: &Path) -> Result<File, StateDirError> {
 
 fn key(path: &Path, warnings: &mut Vec<String>) -> Result<DeviceKey, StateDirError> {
     let file = path.join("key");
-    match read_small(&file).map_err(system(&file, "read the device-local key"))? {
-        Some(bytes) => {
-            if let Ok(key) = <[u8; KEY_LEN]>::try_from(bytes.as_slice()) {
-                return Ok(DeviceKey(key));
-            }
-            warnings.push(format!(
-                "{}: damaged ({} bytes instead of {KEY_LEN}): a new key was made, and what the journal holds under the old one is not used",
-                file.display(),
-                bytes.len()
-            ));
+    let known = read_small(&file).map_err(system(&file, "read the device-local key"))?;
+    if let Some(bytes) = known {
+        if let Ok(key) = <[u8; KEY_LEN]>::try_from(bytes.as_slice()) {
+            return Ok(DeviceKey(key));
         }
-        None => {}
+        warnings.push(format!(
+            "{}: damaged ({} bytes instead of {KEY_LEN}): a new key was made, and what the journal holds under the old one is not used",
+            file.display(),
+            bytes.len()
+        ));
     }
     let mut key = [0; KEY_LEN];
     getrandom::fill(&mut key).map_err(|error| {
