@@ -41,7 +41,6 @@ command -v iptables|iptables
 command -v ip|iproute2
 command -v unshare|util-linux
 command -v curl|curl
-busybox_is_static|busybox-static
 EOF
             ;;
         busybox) cat <<'EOF'

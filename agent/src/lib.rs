@@ -3,6 +3,13 @@
 //! Rooms, from the bottom: `domain` (words), `trust`, `select`, `resolve`, `plan`, `gate`, `schedule` (pure deciders),
 //! `port` (what the loop needs of the outside), `adapter` (the outside), `cycle`, `apply`, `daemon` (the loop), `cli`.
 //! Arrows point down only; a test reads each room's `use` lines.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests write scratch files and wait"
+    )
+)]
 
 pub mod adapter;
 pub mod cli;

@@ -10,7 +10,8 @@
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test reports by panicking"
+    clippy::disallowed_methods,
+    reason = "a test reports by panicking, writes scratch files, and waits"
 )]
 
 pub mod device;

@@ -2,7 +2,8 @@
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test reports by panicking"
+    clippy::disallowed_methods,
+    reason = "a test reports by panicking, writes scratch files, and waits"
 )]
 
 mod bad_input;

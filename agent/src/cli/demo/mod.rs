@@ -3,6 +3,13 @@
 //! after each step a look at files, containers, exit codes and `status --json`.
 //!
 //! Touches nothing outside its temporary directory but the engine, and there only what carries its own image or device id.
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "its files live as long as the demo: nothing to keep through a power cut"
+    )
+)]
 
 mod app;
 mod archive;
