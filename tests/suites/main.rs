@@ -9,6 +9,7 @@
 mod bad_input;
 mod cli;
 mod converge;
+mod engine;
 mod fleet;
 mod floors;
 mod harness;

@@ -25,6 +25,9 @@ const SHOWN: usize = 60;
 /// Podman's limit of processes where none is declared.
 const PODMAN_PIDS: u64 = 2048;
 
+/// What Podman mounts in a container whose root file system is read-only.
+const PODMAN_READ_ONLY_TMPFS: [&str; 5] = ["/run", "/tmp", "/var/tmp", "/dev", "/dev/shm"];
+
 /// Capabilities that engines give without being asked (the union of Docker's and Podman's): asking for one of them
 /// may leave no trace.
 const GIVEN: [&str; 14] = [
@@ -419,7 +422,13 @@ fn mounts(compared: &mut Compared<'_>, spec: &ContainerSpec, image: &ObservedIma
         }
     }
     if let Some(actual) = compared.set("tmpfs") {
-        let actual: BTreeSet<String> = actual.iter().map(|target| path(target)).collect();
+        let mut actual: BTreeSet<String> = actual.iter().map(|target| path(target)).collect();
+        if spec.service.read_only {
+            // Podman puts memory there by itself.
+            actual.retain(|target| {
+                memory.contains(target) || !PODMAN_READ_ONLY_TMPFS.contains(&target.as_str())
+            });
+        }
         if actual != memory {
             compared.differ("tmpfs", listed(&actual), listed(&memory));
         }
@@ -567,7 +576,9 @@ fn surroundings(compared: &mut Compared<'_>, service: &Service) {
         };
         let host = actual == "host";
         let wants_host = declared.as_deref() == Some("host");
-        if host != wants_host {
+        // Podman says "shareable" of the host's ipc namespace too: only what was not asked for can be told.
+        let told = key == "pid" || !wants_host;
+        if told && host != wants_host {
             compared.differ(key, actual, declared.as_deref().unwrap_or("private"));
         }
     }
