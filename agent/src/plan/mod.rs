@@ -5,8 +5,12 @@ mod compose;
 pub mod container;
 pub mod diff;
 mod files;
+#[cfg(test)]
+mod model;
 mod networks_volumes;
 mod services;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::BTreeSet;

@@ -59,7 +59,7 @@ pub(super) fn plan(question: &Question<'_>) -> Services {
     let mut services = Services::default();
     for (id, containers) in question.view.containers.iter().rev() {
         if !is_declared(question.desired, id) {
-            for container in containers {
+            for container in in_order(containers) {
                 services.remove(id, container, "no longer declared");
             }
         }
@@ -108,6 +108,13 @@ fn keeper<'a>(
     })
 }
 
+/// The containers in an order that does not depend on how the engine lists them.
+fn in_order(containers: &[ObservedContainer]) -> Vec<&ObservedContainer> {
+    let mut sorted: Vec<_> = containers.iter().collect();
+    sorted.sort_by_key(|container| &container.engine_id);
+    sorted
+}
+
 fn of<'a>(question: &Question<'a>, id: &ServiceId) -> &'a [ObservedContainer] {
     question.view.containers.get(id).map_or(&[], Vec::as_slice)
 }
@@ -138,16 +145,16 @@ impl Services {
         };
         let containers = of(question, id);
         let kept = keeper(&spec, containers);
-        let mut rest: Vec<_> = containers
-            .iter()
-            .filter(|container| kept.is_none_or(|kept| kept.engine_id != container.engine_id))
-            .collect();
-        rest.sort_by_key(|container| &container.engine_id);
-        for container in rest {
+        for container in in_order(containers) {
+            if kept.is_some_and(|kept| kept.engine_id == container.engine_id) {
+                continue;
+            }
             self.remove(id, container, "a second container of this service");
         }
-        if let (Some(kept), Some(network)) = (kept, rebuilt(question, &spec)) {
-            self.remove(id, kept, &format!("its network {network} is made again"));
+        if let Some((kept, because)) =
+            kept.and_then(|kept| Some((kept, in_the_way(question, &spec, kept)?)))
+        {
+            self.remove(id, kept, &because);
         }
     }
 
@@ -189,16 +196,12 @@ impl Services {
                 because.to_owned(),
             );
         };
-        if let Some(network) = rebuilt(question, &spec) {
-            let because = format!("its network {network} was made again");
-            return self.begin(
-                id,
-                Action::CreateContainer {
-                    spec: Box::new(spec),
-                    arm,
-                },
-                because,
-            );
+        if let Some(because) = in_the_way(question, &spec, kept) {
+            let action = Action::CreateContainer {
+                spec: Box::new(spec),
+                arm,
+            };
+            return self.begin(id, action, because);
         }
         if let Some(because) = outdated(question, &spec, kept) {
             let old = kept.engine_id.clone();
@@ -221,8 +224,12 @@ impl Services {
             )
         };
         match kept.state {
-            RunState::Running | RunState::Restarting => {
+            RunState::Running => {
                 self.standing.insert(id.clone(), Standing::Running);
+            }
+            // The engine is about to start it: it takes no signal, and begins anew anyway.
+            RunState::Restarting => {
+                self.standing.insert(id.clone(), Standing::Stopped);
             }
             RunState::Paused => {
                 self.standing.insert(id.clone(), Standing::Running);
@@ -327,11 +334,31 @@ impl Services {
     }
 }
 
-fn rebuilt<'a>(question: &Question<'_>, spec: &'a ContainerSpec) -> Option<&'a str> {
-    spec.networks
+/// Why a container has to go before the networks are made again, where it has: it joins one of them, or it is made
+/// again too and may be on one that its declaration does not name any more.
+fn in_the_way(
+    question: &Question<'_>,
+    spec: &ContainerSpec,
+    kept: &ObservedContainer,
+) -> Option<String> {
+    if let Some((network, _)) = spec
+        .networks
         .iter()
-        .map(|(name, _)| name.as_str())
-        .find(|name| question.rebuilt.contains(*name))
+        .find(|(name, _)| question.rebuilt.contains(name))
+    {
+        return Some(format!("its network {network} is made again"));
+    }
+    let is_of_this_app = |name: &String| {
+        question
+            .view
+            .networks
+            .get(name)
+            .is_some_and(|network| network.app.as_deref() == Some(spec.id.app.as_str()))
+    };
+    if question.rebuilt.iter().any(is_of_this_app) {
+        return outdated(question, spec, kept);
+    }
+    None
 }
 
 /// How many differing settings a reason lists.
