@@ -1,6 +1,10 @@
 //! Tells the binary when it was built: no true clock shows less, so it is the first time floor of a device.
 //!
 //! `SOURCE_DATE_EPOCH` (reproducible builds) wins over the time of the build.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the build's own time is what this is for"
+)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
