@@ -407,8 +407,8 @@ fn transport_fault(error: reqwest::Error, read: Duration) -> Fault {
         return Fault::Stalled(read);
     }
     let has = |needle: &str| chain.contains(needle);
-    let what = if has("UnknownIssuer") {
-        "the server's certificate is not signed by a CA this device trusts (UnknownIssuer): is source.ca_file the right one?"
+    let what = if has("UnknownIssuer") || has("BadSignature") {
+        "the server's certificate is not signed by a CA this device trusts: is source.ca_file the right one?"
     } else if has("Expired") || has("expired") || has("NotValidYet") || has("not valid yet") {
         "the server's certificate is not valid at this device's time: is the device's clock right?"
     } else if has("NotValidForName") || has("not valid for name") {

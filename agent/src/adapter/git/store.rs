@@ -157,7 +157,7 @@ pub(super) fn sweep(dir: &Path) -> io::Result<()> {
     let packs = dir.join("objects/pack");
     let entries = match fs::read_dir(&packs) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if is_nothing(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     for entry in entries {
@@ -186,13 +186,21 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// No folder there. A file in its place is found to be no store later, and replaced.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 /// Deepest folder below a store in which we or gix put a lock: `refs/evenkeel/floor/<generation>`.
 const LOCKS_DEPTH: usize = 6;
 
 fn sweep_locks(dir: &Path, depth: usize) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if is_nothing(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     for entry in entries {
