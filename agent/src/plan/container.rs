@@ -5,6 +5,7 @@
 //! tell is not compared: a false difference would restart a container for ever.
 
 mod compare;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 

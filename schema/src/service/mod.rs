@@ -18,10 +18,12 @@ mod decode;
 mod healthcheck;
 pub mod keys;
 mod mounts;
+mod parts;
 mod ports;
 pub mod print;
 mod read;
 mod resource;
+mod shape;
 mod shell;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::read::{Bare, Field};
-use super::{decode, is_false, keys, read};
+use super::{is_false, keys, parts, read};
 use crate::diagnostic::Diagnostics;
 use crate::name::ServiceName;
 use crate::node::Node;
@@ -133,7 +133,7 @@ fn external_alone(node: &Node, external: bool, what: &str, out: &mut Diagnostics
 
 fn name(field: &Field<'_>, what: &str, out: &mut Diagnostics) -> Option<String> {
     let text = read::filled(field.node, what, out)?;
-    decode::engine_name(field.node, &text, what, out)
+    parts::engine_name(field.node, &text, what, out)
 }
 
 /// Reads `networks` of an app or of compose.yaml.
@@ -155,7 +155,7 @@ pub fn decode_networks(node: &Node, out: &mut Diagnostics) -> BTreeMap<ServiceNa
                 "enable_ipv6" => {
                     network.enable_ipv6 = read::boolean(value, &what, out).unwrap_or(false);
                 }
-                "labels" => network.labels = decode::labels(value, out),
+                "labels" => network.labels = parts::labels(value, out),
                 "ipam" => network.ipam = ipam(value, out),
                 _ => read::unread(&field, out),
             }
@@ -206,7 +206,7 @@ fn pool(node: &Node, out: &mut Diagnostics) -> IpamPool {
         match field.name {
             "subnet" => pool.subnet = read::parsed(field.node, &what, out, network_prefix),
             "ip_range" => pool.ip_range = read::parsed(field.node, &what, out, network_prefix),
-            "gateway" => pool.gateway = decode::address(field.node, &what, out),
+            "gateway" => pool.gateway = parts::address(field.node, &what, out),
             "aux_addresses" => pool.aux_addresses = read::scalars(field.node, &what, out),
             _ => read::unread(&field, out),
         }
@@ -227,7 +227,7 @@ pub fn decode_volumes(node: &Node, out: &mut Diagnostics) -> BTreeMap<ServiceNam
                     volume.external = read::boolean(field.node, &what, out).unwrap_or(false);
                 }
                 "name" => volume.name = name(&field, &what, out),
-                "labels" => volume.labels = decode::labels(field.node, out),
+                "labels" => volume.labels = parts::labels(field.node, out),
                 _ => read::unread(&field, out),
             }
         }
