@@ -42,6 +42,10 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
+    #[cfg_attr(
+        not(test),
+        expect(clippy::disallowed_methods, reason = "this is the Clock")
+    )]
     fn now(&self) -> Timestamp {
         let seconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
