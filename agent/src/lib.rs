@@ -17,6 +17,7 @@ pub mod domain;
 pub mod gate;
 pub mod plan;
 pub mod port;
+pub mod resolve;
 pub mod schedule;
 pub mod select;
 pub mod trust;

@@ -1,0 +1,138 @@
+//! A resolved state as `evenkeel render --json` shows it.
+
+use serde_json::{Value, json};
+
+use evenkeel_schema::app::{Check, Probe};
+use evenkeel_schema::duration;
+use evenkeel_schema::service::print;
+
+use crate::domain::desired::{DesiredFile, Resolved};
+
+/// The state in the shape of `render --json`: services in the Compose Specification's long form.
+#[must_use]
+pub fn json(resolved: &Resolved, revision: Option<&str>) -> Value {
+    let apps: Vec<Value> = resolved
+        .state
+        .apps
+        .iter()
+        .map(|(name, app)| {
+            let files: Vec<Value> = app
+                .files
+                .iter()
+                .map(|(path, declared)| {
+                    let mut shown = json!({
+                        "path": path,
+                        "mode": format!("{:04o}", declared.mode),
+                        "owner": declared.owner,
+                        "group": declared.group,
+                    });
+                    if let Value::Object(fields) = &mut shown {
+                        let (key, value) = content(declared, resolved);
+                        fields.insert(key.to_owned(), value);
+                    }
+                    shown
+                })
+                .collect();
+            let services: serde_json::Map<String, Value> = app
+                .services
+                .iter()
+                .map(|(key, service)| (key.to_string(), print::compose_json(service)))
+                .collect();
+            let networks: serde_json::Map<String, Value> = app
+                .networks
+                .iter()
+                .map(|(key, network)| (key.to_string(), print::network_json(name, key, network)))
+                .collect();
+            let volumes: serde_json::Map<String, Value> = app
+                .volumes
+                .iter()
+                .map(|(key, volume)| (key.to_string(), print::volume_json(name, key, volume)))
+                .collect();
+            let checks: Vec<Value> = app.checks.iter().map(check).collect();
+            json!({
+                "name": name,
+                "files": files,
+                "services": services,
+                "networks": networks,
+                "volumes": volumes,
+                "checks": checks,
+                "gate": {
+                    "deadline": duration::text(app.gate.deadline),
+                    "soak": duration::text(app.gate.soak),
+                },
+            })
+        })
+        .collect();
+    json!({
+        "device": resolved.state.device,
+        "revision": revision,
+        "apps": apps,
+    })
+}
+
+fn content(file: &DesiredFile, resolved: &Resolved) -> (&'static str, Value) {
+    if file.secret {
+        return ("secret", json!(true));
+    }
+    let bytes = resolved
+        .contents
+        .get(&file.content)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => ("content", json!(text)),
+        Err(_) => ("content_base64", json!(base64(bytes))),
+    }
+}
+
+fn check(check: &Check) -> Value {
+    let timeout = duration::text(check.timeout);
+    match &check.probe {
+        Probe::Tcp(address) => json!({"tcp": address, "timeout": timeout}),
+        Probe::Http(url) => json!({"http": url, "timeout": timeout}),
+        Probe::Command(words) => json!({"command": words, "timeout": timeout}),
+        Probe::Unit(unit) => json!({"unit": unit, "timeout": timeout}),
+    }
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk
+            .iter()
+            .chain(std::iter::repeat(&0))
+            .take(3)
+            .fold(0_u32, |group, byte| (group << 8) | u32::from(*byte));
+        for digit in 0..4 {
+            if digit <= chunk.len() {
+                let index = (group >> (18 - 6 * digit)) & 63;
+                text.push(char::from(DIGITS[index as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe]), "//4=");
+    }
+}
