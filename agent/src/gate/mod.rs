@@ -14,8 +14,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use evenkeel_schema::name::AppName;
-use evenkeel_schema::service::{Restart, Service};
+use evenkeel_schema::name::{AppName, ServiceName};
+use evenkeel_schema::service::{Condition, Restart, Service};
 
 use crate::domain::desired::{DesiredApp, DesiredState};
 use crate::domain::history::GoodRevision;
@@ -135,6 +135,8 @@ struct Ends {
     count: u32,
     /// The start whose end was counted last.
     of: Option<String>,
+    /// The start that was seen last.
+    start: Option<String>,
 }
 
 impl Gate {
@@ -254,17 +256,24 @@ impl Gate {
                 continue;
             }
             let ends = self.ends.entry(id.clone()).or_default();
+            let may_end = may_end(&app.declared, service, declared);
             match sample.services.get(&id) {
-                Some(Seen::Present(seen)) => match judge(&id, declared, seen, ends, revive) {
-                    Look::Well => {}
-                    Look::NotYet(why) => {
-                        not_yet.get_or_insert(why);
+                Some(Seen::Present(seen)) => {
+                    match judge(&id, declared, may_end, seen, ends, revive) {
+                        Look::Well if began_anew(ends, seen) => {
+                            not_yet
+                                .get_or_insert(format!("service {id} ended and was started again"));
+                        }
+                        Look::Well => {}
+                        Look::NotYet(why) => {
+                            not_yet.get_or_insert(why);
+                        }
+                        Look::Unknown(why) => {
+                            unknown.get_or_insert(why);
+                        }
+                        hopeless @ Look::Hopeless(_) => return hopeless,
                     }
-                    Look::Unknown(why) => {
-                        unknown.get_or_insert(why);
-                    }
-                    hopeless @ Look::Hopeless(_) => return hopeless,
-                },
+                }
                 Some(Seen::Absent) => {
                     not_yet.get_or_insert(format!("service {id} has no container"));
                 }
@@ -296,9 +305,41 @@ impl Gate {
     }
 }
 
+/// Whether a service that ends well has done what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MayEnd {
+    Yes,
+    No,
+}
+
+/// A job may end: its policy says so, or another service waits for its end.
+fn may_end(app: &DesiredApp, name: &ServiceName, declared: &Service) -> MayEnd {
+    let is_awaited = || {
+        app.services.values().any(|other| {
+            other
+                .depends_on
+                .get(name)
+                .is_some_and(|dependency| dependency.condition == Condition::Completed)
+        })
+    };
+    match declared.restart {
+        Restart::No | Restart::OnFailure(_) => MayEnd::Yes,
+        Restart::Always | Restart::UnlessStopped if is_awaited() => MayEnd::Yes,
+        Restart::Always | Restart::UnlessStopped => MayEnd::No,
+    }
+}
+
+/// Whether a service that looks well is another start of it than the one that was seen last: what lies between two
+/// samples was a break.
+fn began_anew(ends: &mut Ends, seen: &ServiceSample) -> bool {
+    let before = ends.start.replace(seen.started_at.clone());
+    before.is_some_and(|before| before != seen.started_at)
+}
+
 fn judge(
     id: &ServiceId,
     declared: &Service,
+    may_end: MayEnd,
     seen: &ServiceSample,
     ends: &mut Ends,
     revive: &mut Vec<ServiceId>,
@@ -309,6 +350,7 @@ fn judge(
             Health::Starting => Look::NotYet(format!("service {id} is not healthy yet")),
             Health::Unhealthy => Look::NotYet(format!("service {id} is unhealthy")),
         },
+        RunState::Exited(0) if may_end == MayEnd::Yes => Look::Well,
         RunState::Exited(code) => ended(id, declared, *code, seen, ends, revive),
         RunState::Created => {
             revive.push(id.clone());
@@ -334,11 +376,9 @@ fn ended(
         ""
     };
     let (again, most) = match declared.restart {
-        Restart::No if code == 0 => return Look::Well,
         Restart::No => {
             return Look::Hopeless(format!("service {id} ended with {code}{memory}"));
         }
-        Restart::OnFailure(_) if code == 0 => return Look::Well,
         Restart::OnFailure(times) => (true, times.unwrap_or(MOST_ENDS).min(MOST_ENDS)),
         Restart::Always | Restart::UnlessStopped => (true, MOST_ENDS),
     };

@@ -200,3 +200,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_restart_between_two_samples_begins_the_soak_again() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    for (at, start) in [(0, "1"), (9, "1"), (11, "2"), (12, "2")] {
+        let judgement = gate.sample(seconds(at), &seen(RunState::Running, Health::None, start));
+        assert!(
+            matches!(judgement, Judgement::Wait { .. }),
+            "{at}: {judgement:?}"
+        );
+    }
+    let last = gate.sample(seconds(22), &seen(RunState::Running, Health::None, "2"));
+    assert!(matches!(last, Judgement::Healthy(_)), "{last:?}");
+}
+
+#[test]
+fn a_service_whose_end_another_awaits_may_end_whatever_its_policy() {
+    let mut desired = state(Restart::Always, 0);
+    let app = desired.apps.values_mut().next().unwrap();
+    let mut other = app.services[&id().service].clone();
+    let dependency = evenkeel_schema::service::Dependency {
+        condition: Condition::Completed,
+        ..Default::default()
+    };
+    other.depends_on.insert(id().service, dependency);
+    app.services.insert("web".parse().unwrap(), other);
+    let mut sample = seen(RunState::Exited(0), Health::None, "1");
+    let web = ServiceId {
+        app: id().app,
+        service: "web".parse().unwrap(),
+    };
+    let running = seen(RunState::Running, Health::None, "1")
+        .services
+        .remove(&id())
+        .unwrap();
+    sample.services.insert(web, running);
+    let mut gate = Gate::new(&desired, &nothing_before());
+    gate.sample(seconds(0), &sample);
+    assert!(matches!(
+        gate.sample(seconds(10), &sample),
+        Judgement::Healthy(_)
+    ));
+}
