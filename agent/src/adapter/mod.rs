@@ -5,6 +5,7 @@
 pub mod clock;
 mod durable;
 pub mod engine;
+pub mod files;
 pub mod git;
 pub mod git_local;
 pub mod journal;

@@ -1,0 +1,555 @@
+//! Files below the configured root: looked at without following, written beside their place, switched by a rename.
+//!
+//! Owns the staging files (`.<name>.<16 digits>.evenkeel`, in the file's directory or, while that does not exist, in
+//! the nearest directory above it) and the kept copies in the state directory. Refuses paths through symlinks that
+//! leave their directory (see `walk`), and anything but a regular file, a symlink or nothing at the path itself.
+//!
+//! Limits: extended attributes and access control lists are neither set nor compared. Directories made for a file stay
+//! when the file goes.
+
+mod kept;
+mod owners;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use evenkeel_schema::path::AbsPath;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::state_dir::StateDir;
+use crate::domain::desired::DesiredFile;
+use crate::domain::observed::{FileKind, ObservedFile, Seen};
+use crate::domain::resource::CopyReason;
+use crate::domain::revision::ContentId;
+use crate::port::files::{Files, FilesError};
+use kept::{Kept, Meta, What};
+use owners::Owners;
+use walk::Place;
+
+/// Of one read: files are hashed and copied in pieces, whatever their size.
+const PIECE: usize = 64 * 1024;
+/// Permission bits with set-id and sticky: all that a mode may say.
+const MODE_BITS: u32 = 0o7777;
+
+/// Why something could not be done, before it is known for which declared path.
+#[derive(Debug)]
+enum Fault {
+    Declared(String),
+    /// This parent is something else than a directory.
+    NotADirectory(String),
+    System(&'static str, io::Error),
+}
+
+impl Fault {
+    fn at(self, path: &AbsPath) -> FilesError {
+        let path = path.clone();
+        match self {
+            Self::Declared(what) => FilesError::Declared { path, what },
+            Self::NotADirectory(parent) => FilesError::Declared {
+                path,
+                what: format!("{parent} is not a directory: move it away, or declare another path"),
+            },
+            Self::System(what, cause) => FilesError::System { path, what, cause },
+        }
+    }
+}
+
+fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Fault {
+    move |cause| Fault::System(what, cause.into())
+}
+
+/// Files below a root.
+#[derive(Debug)]
+pub struct RootedFiles {
+    root: PathBuf,
+    owners: Owners,
+    kept: Kept,
+}
+
+impl RootedFiles {
+    /// Files below `root`, with kept copies in the state directory.
+    #[must_use]
+    pub fn new(root: &Path, state: &StateDir) -> Self {
+        Self {
+            root: root.to_owned(),
+            owners: Owners::new(root),
+            kept: Kept::new(state.path()),
+        }
+    }
+
+    fn place(&self, path: &AbsPath) -> Result<Place, Fault> {
+        walk::walk(walk::open_root(&self.root)?, path)
+    }
+
+    fn look(&self, path: &AbsPath) -> Result<Seen<ObservedFile>, Fault> {
+        let place = match self.place(path) {
+            Ok(place) => place,
+            // Below what is no directory there is nothing.
+            Err(Fault::NotADirectory(_)) => return Ok(Seen::Absent),
+            Err(fault) => return Err(fault),
+        };
+        let Some(mut stat) = walk::look(&place)? else {
+            return Ok(Seen::Absent);
+        };
+        let mut content = None;
+        if kind(&stat) == FileKind::Regular {
+            match open_regular(&place)? {
+                Some((mut file, opened)) => {
+                    content = Some(stream(&mut file, |_| Ok(())).map_err(system("read it"))?);
+                    stat = opened;
+                }
+                None => {
+                    return Ok(Seen::Unknown(format!(
+                        "{path} changed while it was looked at"
+                    )));
+                }
+            }
+        }
+        Ok(Seen::Present(ObservedFile {
+            kind: kind(&stat),
+            content,
+            mode: stat.st_mode & MODE_BITS,
+            owner: self.owners.user(stat.st_uid),
+            group: self.owners.group(stat.st_gid),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        }))
+    }
+
+    /// The numbers of a declared owner and group, and the declared mode.
+    fn metadata(&self, file: &DesiredFile) -> Result<Metadata, Fault> {
+        let uid = self.owners.uid(&file.owner).ok_or_else(|| {
+            Fault::Declared(format!(
+                "its owner `{}` does not exist on this device: make the user first, or declare its number",
+                file.owner.escape_debug()
+            ))
+        })?;
+        let gid = self.owners.gid(&file.group).ok_or_else(|| {
+            Fault::Declared(format!(
+                "its group `{}` does not exist on this device: make the group first, or declare its number",
+                file.group.escape_debug()
+            ))
+        })?;
+        if file.mode & !MODE_BITS != 0 {
+            return Err(Fault::Declared(format!(
+                "its mode {:o} has bits beyond 7777",
+                file.mode
+            )));
+        }
+        Ok(Metadata {
+            mode: file.mode,
+            uid,
+            gid,
+        })
+    }
+
+    fn checked(&self, path: &AbsPath, file: &DesiredFile) -> Result<AbsPath, Fault> {
+        self.metadata(file)?;
+        let place = self.place(path)?;
+        if let Some(stat) = walk::look(&place)? {
+            writable_kind(kind(&stat))?;
+        }
+        let real = place.path();
+        real.parse().map_err(|error| {
+            Fault::Declared(format!(
+                "leads to a place that cannot be written to: {error}"
+            ))
+        })
+    }
+
+    fn staged(&self, path: &AbsPath, file: &DesiredFile, content: &[u8]) -> Result<(), Fault> {
+        let metadata = self.metadata(file)?;
+        let place = self.place(path)?;
+        let name = staging_name(path, &place.name);
+        write_new(&place.dir, &name, &metadata, |file| file.write_all(content))
+    }
+
+    fn switched(&self, path: &AbsPath) -> Result<(), Fault> {
+        let place = self.place(path)?;
+        let name = staging_name(path, &place.name);
+        // Staged before its directory was made (by the switch of a neighbour): it lies further up.
+        let mut found = None;
+        for dir in place.above.iter().chain([&place.dir]).rev() {
+            match rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if kind(&stat) == FileKind::Regular => {
+                    found = Some(dir);
+                    break;
+                }
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    return Err(Fault::System("look for its staged content", errno.into()));
+                }
+            }
+        }
+        let Some(from) = found else {
+            return Err(Fault::System(
+                "find its staged content",
+                io::ErrorKind::NotFound.into(),
+            ));
+        };
+        put(&place, from, &name)
+    }
+
+    fn set(&self, path: &AbsPath, file: &DesiredFile) -> Result<(), Fault> {
+        let metadata = self.metadata(file)?;
+        let place = self.place(path)?;
+        let Some((file, stat)) = open_regular(&place)? else {
+            return Err(Fault::System(
+                "set its mode and owner",
+                io::ErrorKind::NotFound.into(),
+            ));
+        };
+        metadata.apply(&file, &stat)?;
+        file.sync_all().map_err(system("sync it"))
+    }
+
+    fn copied(&self, path: &AbsPath, why: CopyReason) -> Result<(), Fault> {
+        let place = match self.place(path) {
+            Ok(place) => place,
+            Err(Fault::NotADirectory(_)) => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
+        let Some(stat) = walk::look(&place)? else {
+            return Ok(());
+        };
+        let meta = |what: What, stat: &Stat| Meta {
+            path: path.clone(),
+            what,
+            mode: stat.st_mode & MODE_BITS,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        };
+        match kind(&stat) {
+            FileKind::Regular => {
+                let Some((mut file, stat)) = open_regular(&place)? else {
+                    return Err(Fault::System(
+                        "keep a copy",
+                        io::Error::other("it changed while it was looked at"),
+                    ));
+                };
+                let of_content = |id: Option<ContentId>| {
+                    let id = id.expect("a content was given, so it was hashed");
+                    meta(What::File(id), &stat)
+                };
+                self.kept.keep(path, why, Some(&mut file), of_content)
+            }
+            FileKind::Symlink => {
+                let target = rustix::fs::readlinkat(&place.dir, &place.name, Vec::new())
+                    .map_err(system("read the symlink"))?;
+                let of_link = |_| meta(What::Symlink(target.into_bytes()), &stat);
+                self.kept.keep(path, why, None, of_link)
+            }
+            other @ (FileKind::Directory | FileKind::Other) => return writable_kind(other),
+        }
+        .map_err(system("keep a copy"))
+    }
+
+    fn removed(&self, path: &AbsPath) -> Result<(), Fault> {
+        let place = match self.place(path) {
+            Ok(place) => place,
+            Err(Fault::NotADirectory(_)) => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
+        let Some(stat) = walk::look(&place)? else {
+            return Ok(());
+        };
+        writable_kind(kind(&stat))?;
+        match rustix::fs::unlinkat(&place.dir, &place.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Fault::System("remove it", errno.into())),
+        }
+        walk::sync(&place.dir).map_err(system("sync its directory"))
+    }
+
+    fn restored(&self, path: &AbsPath) -> Result<(), Fault> {
+        let original = self
+            .kept
+            .original(path)
+            .map_err(system("read its kept copy"))?;
+        let Some((meta, data)) = original else {
+            return self.removed(path);
+        };
+        let place = self.place(path)?;
+        if let Some(stat) = walk::look(&place)? {
+            writable_kind(kind(&stat))?;
+        }
+        let name = staging_name(path, &place.name);
+        let metadata = Metadata {
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+        };
+        match meta.what {
+            What::File(content) => {
+                let mut source = File::open(data).map_err(system("read its kept copy"))?;
+                write_new(&place.dir, &name, &metadata, |file| {
+                    let id = stream(&mut source, |piece| file.write_all(piece))?;
+                    if id == content {
+                        Ok(())
+                    } else {
+                        Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "its kept copy is damaged",
+                        ))
+                    }
+                })?;
+            }
+            What::Symlink(target) => {
+                unlink_stale(&place.dir, &name)?;
+                rustix::fs::symlinkat(target.as_slice(), &place.dir, &name)
+                    .map_err(system("make the symlink"))?;
+                metadata.apply_to_link(&place.dir, &name)?;
+            }
+        }
+        put(&place, &place.dir, &name)?;
+        self.kept
+            .given_back(path)
+            .map_err(system("note that its copy was put back"))
+    }
+}
+
+/// Mode and owner in numbers.
+struct Metadata {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Metadata {
+    /// Sets what differs. An owner that is right already is not set: so an agent without rights can own its own files.
+    fn apply(&self, file: &File, now: &Stat) -> Result<(), Fault> {
+        let changes_owner = now.st_uid != self.uid || now.st_gid != self.gid;
+        if changes_owner {
+            let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(|errno| self.refused(errno))?;
+        }
+        // chown takes the set-id bits away, so the mode comes after it.
+        if changes_owner || now.st_mode & MODE_BITS != self.mode {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode))
+                .map_err(system("set its mode"))?;
+        }
+        Ok(())
+    }
+
+    fn apply_to_link(&self, dir: &OwnedFd, name: &str) -> Result<(), Fault> {
+        let now = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(system("look at the symlink"))?;
+        if now.st_uid == self.uid && now.st_gid == self.gid {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.refused(errno))
+    }
+
+    fn refused(&self, errno: Errno) -> Fault {
+        if errno == Errno::PERM {
+            let us = rustix::process::geteuid().as_raw();
+            return Fault::Declared(format!(
+                "cannot be given to user {} and group {}: the agent runs as user {us}, which may not change owners; run it as root, or declare owner and group as its own",
+                self.uid, self.gid
+            ));
+        }
+        Fault::System("set its owner", errno.into())
+    }
+}
+
+fn kind(stat: &Stat) -> FileKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => FileKind::Other,
+    }
+}
+
+/// Only regular files and symlinks are replaced or removed.
+fn writable_kind(kind: FileKind) -> Result<(), Fault> {
+    let what = match kind {
+        FileKind::Regular | FileKind::Symlink => return Ok(()),
+        FileKind::Directory => "a directory",
+        FileKind::Other => "a device, socket or pipe",
+    };
+    Err(Fault::Declared(format!(
+        "{what} stands there: move it away, or declare another path"
+    )))
+}
+
+/// Opens the regular file of a place; `None` where something else, or nothing, stands there.
+fn open_regular(place: &Place) -> Result<Option<(File, Stat)>, Fault> {
+    if !place.missing.is_empty() {
+        return Ok(None);
+    }
+    // Never waits for a pipe's writer, never becomes a terminal's.
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(&place.dir, &place.name, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+        Err(errno) => return Err(Fault::System("open it", errno.into())),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(system("look at it"))?;
+    Ok((kind(&stat) == FileKind::Regular).then_some((file, stat)))
+}
+
+/// Writes a new file with its metadata, synced; nothing is left of it where that fails.
+fn write_new(
+    dir: &OwnedFd,
+    name: &str,
+    metadata: &Metadata,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), Fault> {
+    unlink_stale(dir, name)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(system("make its staging file"))?;
+    let mut file = File::from(fd);
+    let written = (|| {
+        fill(&mut file).map_err(system("write its content"))?;
+        let stat = rustix::fs::fstat(&file).map_err(system("look at its staging file"))?;
+        metadata.apply(&file, &stat)?;
+        file.sync_all().map_err(system("sync its content"))
+    })();
+    if written.is_err() {
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+    }
+    written
+}
+
+fn unlink_stale(dir: &OwnedFd, name: &str) -> Result<(), Fault> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Fault::System("remove an old staging file", errno.into())),
+    }
+}
+
+/// Moves `from/staged` to its place, making the directories that are missing; everything synced.
+fn put(place: &Place, from: &OwnedFd, staged: &str) -> Result<(), Fault> {
+    let mut made: Option<OwnedFd> = None;
+    for parent in &place.missing {
+        let here = made.as_ref().unwrap_or(&place.dir);
+        let fresh = match rustix::fs::mkdirat(here, parent, Mode::from_raw_mode(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(Fault::System("make its directory", errno.into())),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = rustix::fs::openat(here, parent, flags, Mode::empty())
+            .map_err(system("open its new directory"))?;
+        if fresh {
+            // Whatever umask the service manager gave us.
+            rustix::fs::fchmod(&next, Mode::from_raw_mode(0o755))
+                .map_err(system("set its new directory's mode"))?;
+        }
+        rustix::fs::fsync(&next).map_err(system("sync its new directory"))?;
+        walk::sync(here).map_err(system("sync its directory"))?;
+        made = Some(next);
+    }
+    let to = made.as_ref().unwrap_or(&place.dir);
+    match rustix::fs::renameat(from, staged, to, &place.name) {
+        Ok(()) => {}
+        Err(Errno::ISDIR | Errno::NOTEMPTY) => return writable_kind(FileKind::Directory),
+        Err(errno) => return Err(Fault::System("put it in its place", errno.into())),
+    }
+    walk::sync(to).map_err(system("sync its directory"))?;
+    walk::sync(from).map_err(system("sync its directory"))
+}
+
+/// A staging name that no other path shares, whichever directory it lies in.
+fn staging_name(path: &AbsPath, name: &str) -> String {
+    let digest = ContentId::of(path.as_str().as_bytes());
+    format!(".{name}.{}.evenkeel", &digest.as_str()[..16])
+}
+
+/// Reads to the end in pieces, giving each to `each`, and tells the id of it all.
+fn stream(
+    source: &mut impl Read,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<ContentId> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = match source.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hash.update(&piece[..length]);
+        each(&piece[..length])?;
+    }
+    let text = format!("{:x}", hash.finalize());
+    Ok(ContentId::try_from(text).expect("SHA-256 in hexadecimal is 64 lower-case digits"))
+}
+
+impl Files for RootedFiles {
+    fn observe(&self, path: &AbsPath) -> Seen<ObservedFile> {
+        match self.look(path) {
+            Ok(seen) => seen,
+            Err(Fault::Declared(what)) => Seen::Unknown(format!("{path} {what}")),
+            Err(Fault::NotADirectory(_)) => Seen::Absent,
+            Err(Fault::System(what, cause)) => Seen::Unknown(format!("cannot {what}: {cause}")),
+        }
+    }
+
+    fn check(&self, path: &AbsPath, file: &DesiredFile) -> Result<AbsPath, FilesError> {
+        self.checked(path, file).map_err(|fault| fault.at(path))
+    }
+
+    fn stage(&self, path: &AbsPath, file: &DesiredFile, content: &[u8]) -> Result<(), FilesError> {
+        self.staged(path, file, content)
+            .map_err(|fault| fault.at(path))
+    }
+
+    fn switch(&self, path: &AbsPath) -> Result<(), FilesError> {
+        self.switched(path).map_err(|fault| fault.at(path))
+    }
+
+    fn set_metadata(&self, path: &AbsPath, file: &DesiredFile) -> Result<(), FilesError> {
+        self.set(path, file).map_err(|fault| fault.at(path))
+    }
+
+    fn keep_copy(&self, path: &AbsPath, why: CopyReason) -> Result<(), FilesError> {
+        self.copied(path, why).map_err(|fault| fault.at(path))
+    }
+
+    fn remove(&self, path: &AbsPath) -> Result<(), FilesError> {
+        self.removed(path).map_err(|fault| fault.at(path))
+    }
+
+    fn restore(&self, path: &AbsPath) -> Result<(), FilesError> {
+        self.restored(path).map_err(|fault| fault.at(path))
+    }
+
+    fn sweep(&self, paths: &BTreeSet<AbsPath>) {
+        for path in paths {
+            let Ok(place) = self.place(path) else {
+                continue;
+            };
+            let name = staging_name(path, &place.name);
+            for dir in place.above.iter().chain([&place.dir]) {
+                // Nothing there is what we hope for; and what cannot be removed now is removed by the next staging.
+                let _ = rustix::fs::unlinkat(dir, &name, AtFlags::empty());
+            }
+        }
+    }
+
+    fn free_bytes(&self, path: &AbsPath) -> Option<u64> {
+        let place = self.place(path).ok()?;
+        let room = rustix::fs::fstatvfs(&place.dir).ok()?;
+        Some(room.f_bavail.saturating_mul(room.f_frsize))
+    }
+}
+
+#[cfg(test)]
+mod tests;
