@@ -20,3 +20,4 @@ mod refuse;
 mod rollback;
 mod source;
 mod systemd;
+mod trust;

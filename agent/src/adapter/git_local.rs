@@ -149,7 +149,7 @@ impl LocalRepository {
         let (base, mut steps) = revision.split_at(end);
         let mut id = self.peel(self.base(base, revision)?, revision)?;
         while let Some(step) = steps.chars().next() {
-            steps = &steps[1..];
+            steps = &steps[step.len_utf8()..];
             if step == '^'
                 && let Some(rest) = steps
                     .strip_prefix("{commit}")

@@ -62,6 +62,10 @@ pub type Configuration<'a> = dyn Fn(&Path) -> Result<AgentConfig, String> + 'a;
 pub fn run(args: &Args, configuration: &Configuration<'_>) -> u8 {
     match answer(args, configuration) {
         Ok(answer) => {
+            let mut err = std::io::stderr().lock();
+            for warning in &answer.warnings {
+                let _ = writeln!(err, "evenkeel: warning: {warning}");
+            }
             let mut out = std::io::stdout().lock();
             // A reader that went away is no error.
             let _ = out.write_all(answer.text.as_bytes());
@@ -81,21 +85,24 @@ pub fn run(args: &Args, configuration: &Configuration<'_>) -> u8 {
 pub struct Answer {
     /// For stdout.
     pub text: String,
+    /// For stderr: lines of the trust set that are not used.
+    pub warnings: Vec<String>,
     /// The exit code.
     pub code: u8,
 }
 
-/// The answer, without printing it; warnings go to stderr.
+/// The answer, without printing it.
 ///
 /// # Errors
 /// Wrong usage: no repository, no such revision, a file that cannot be read, no usable trust set.
 pub fn answer(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Answer> {
     let policy = policy(args, configuration)?;
-    let mut err = std::io::stderr().lock();
-    for line in policy.signers.skipped() {
-        let _ = writeln!(err, "evenkeel: warning: {line}; this line grants nothing");
-    }
-    drop(err);
+    let warnings = policy
+        .signers
+        .skipped()
+        .iter()
+        .map(|line| format!("{line}; this line grants nothing"))
+        .collect();
     let dir = args.repo.as_deref().unwrap_or(Path::new("."));
     let repo = LocalRepository::open(dir)
         .map_err(|error| hint(error, "name the repository with --repo DIR"))?;
@@ -113,7 +120,11 @@ pub fn answer(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<
     } else {
         people(&args.revision, &examination, args)
     };
-    Ok(Answer { text, code })
+    Ok(Answer {
+        text,
+        warnings,
+        code,
+    })
 }
 
 fn hint(error: LocalError, next: &str) -> anyhow::Error {

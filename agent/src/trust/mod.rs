@@ -12,6 +12,7 @@
 
 pub mod allowed_signers;
 pub mod commit;
+mod inquiry;
 pub mod key;
 mod pattern;
 pub mod policy;

@@ -2,7 +2,9 @@
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use super::super::sshsig::ArmoredSignature;
 use super::*;
+use crate::domain::commit::Descent;
 
 const PLAIN: &str = "ssh-ed25519";
 const SK: &str = "sk-ssh-ed25519@openssh.com";
