@@ -9,5 +9,7 @@ pub mod files;
 pub mod git;
 pub mod git_local;
 pub mod journal;
+pub mod probes;
+pub mod report;
 pub mod state_dir;
 pub mod units;

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod engine;
 pub mod files;
 pub mod journal;
+pub mod probes;
 pub mod reporter;
 pub mod source;
 pub mod units;
@@ -40,6 +41,8 @@ pub trait World {
     type Reporter: reporter::Reporter;
     /// What time it is.
     type Clock: clock::Clock;
+    /// Who runs checks.
+    type Probes: probes::Probes;
 
     /// Where revisions come from.
     fn source(&self) -> &Self::Source;
@@ -55,4 +58,12 @@ pub trait World {
     fn reporter(&self) -> &Self::Reporter;
     /// What time it is.
     fn clock(&self) -> &Self::Clock;
+    /// Who runs checks.
+    fn probes(&self) -> &Self::Probes;
+
+    /// The trust policy, read afresh: allowed_signers and the revocation list may change under a running agent.
+    ///
+    /// # Errors
+    /// Why it cannot be read or has no usable key, with the next move. Then nothing is trusted.
+    fn policy(&self) -> Result<crate::trust::policy::TrustPolicy, String>;
 }

@@ -1,0 +1,138 @@
+//! Who is told: the log, the service manager, and whoever listens at the socket.
+//!
+//! One wide log line an outcome; progress and steps go to listeners and, at debug level, to the log. Nothing here
+//! writes to the state directory.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use tokio::sync::broadcast;
+
+use crate::domain::outcome::{Outcome, Phase, Report};
+use crate::port::reporter::{Event, Reporter};
+
+/// How many events a slow listener may lag behind before it misses some.
+const BACKLOG: usize = 64;
+
+/// The latest report, and everything as it happens.
+#[derive(Debug)]
+pub struct Hub {
+    report: RefCell<Report>,
+    events: broadcast::Sender<Event>,
+    progress: Cell<Instant>,
+    last_outcome: RefCell<Option<Outcome>>,
+}
+
+impl Hub {
+    /// A hub that goes on from what was last told.
+    #[must_use]
+    pub fn new(report: Report) -> Self {
+        Self {
+            report: RefCell::new(report),
+            events: broadcast::channel(BACKLOG).0,
+            progress: Cell::new(Instant::now()),
+            last_outcome: RefCell::new(None),
+        }
+    }
+
+    /// What is told now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
+    }
+
+    /// Everything from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// When something last happened: the watchdog asks.
+    #[must_use]
+    pub fn last_progress(&self) -> Instant {
+        self.progress.get()
+    }
+
+    /// Whether no cycle is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        match self.report.borrow().phase {
+            Phase::Idle | Phase::RolledBack | Phase::Paused => true,
+            Phase::Fetching | Phase::Preparing | Phase::Applying | Phase::Soaking => false,
+        }
+    }
+
+    fn outcome(&self, outcome: &Outcome) {
+        let report = self.report.borrow();
+        let tip = report.revision.tip.as_ref().map(ToString::to_string);
+        let good = report.revision.last_good.as_ref().map(ToString::to_string);
+        let (tip, last_good) = (tip.unwrap_or_default(), good.unwrap_or_default());
+        let repeated = self.last_outcome.borrow().as_ref() == Some(outcome);
+        match outcome {
+            Outcome::Converged => tracing::debug!(outcome = "converged", tip, last_good),
+            Outcome::Applied { commit, steps } => {
+                tracing::info!(outcome = "applied", %commit, steps, tip, last_good);
+            }
+            Outcome::Healed { steps } => {
+                tracing::warn!(outcome = "healed", steps, tip, last_good);
+            }
+            Outcome::RolledBack { to, why } => {
+                tracing::warn!(outcome = "rolled-back", %to, why, tip, last_good);
+            }
+            Outcome::Held(_) if repeated => {}
+            Outcome::Held(why) => tracing::info!(outcome = "held", why, tip, last_good),
+            Outcome::Rejected { .. } | Outcome::Unhealthy { .. } if repeated => {}
+            Outcome::Rejected { reason, message } => {
+                tracing::error!(outcome = "rejected", reason, message, tip, last_good);
+            }
+            Outcome::Unhealthy { commit, why } => {
+                tracing::error!(outcome = "unhealthy", %commit, why, tip, last_good);
+            }
+            Outcome::Deferred { .. } if repeated => {}
+            Outcome::Deferred { reason, message } => {
+                tracing::warn!(outcome = "deferred", reason, message, tip, last_good);
+            }
+        }
+        drop(report);
+        *self.last_outcome.borrow_mut() = Some(outcome.clone());
+    }
+}
+
+impl Reporter for Hub {
+    fn tell(&self, event: &Event) {
+        self.progress.set(Instant::now());
+        match event {
+            Event::Report(report) => {
+                let before = self.report.replace((**report).clone());
+                if before.phase != report.phase || before.revision != report.revision {
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status(report))]);
+                }
+            }
+            Event::Pull { image, .. } => tracing::trace!(image, "pulling"),
+            Event::Step(step) => tracing::info!(step, "taking a step"),
+            Event::Notice(text) => tracing::warn!("{text}"),
+            Event::Outcome(outcome) => self.outcome(outcome),
+        }
+        // Nobody may be listening.
+        let _ = self.events.send(event.clone());
+    }
+}
+
+/// The line that `systemctl status` shows.
+fn status(report: &Report) -> String {
+    let at = report
+        .revision
+        .applied
+        .as_ref()
+        .map_or("nothing applied yet", |commit| commit.short());
+    let phase = match report.phase {
+        Phase::Idle => "idle",
+        Phase::Fetching => "fetching",
+        Phase::Preparing => "preparing",
+        Phase::Applying => "applying",
+        Phase::Soaking => "soaking",
+        Phase::RolledBack => "rolled back",
+        Phase::Paused => "paused",
+    };
+    format!("{phase}; {} at {at}", report.branch)
+}

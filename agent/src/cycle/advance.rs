@@ -1,0 +1,296 @@
+//! Towards a new revision: spend a try, apply, watch, and then commit, refuse or put off.
+
+use super::keep::at_once;
+use super::prepare::{Prepared, written_paths};
+use super::session::chain;
+use super::steps::{Run, Staging, describe};
+use super::watch::Watched;
+use super::{Agent, CycleError, Interruption, Passed, Remote, later};
+use crate::domain::desired::Resolved;
+use crate::domain::history::{
+    Deferral, Deployment, DeploymentResult, Ledger, Refusal, Trial,
+};
+use crate::domain::outcome::{Outcome, Phase};
+use crate::domain::revision::{CommitId, Timestamp};
+use crate::gate::Healthy;
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::files::Files as _;
+use crate::port::journal::Journal as _;
+use crate::port::source::Source as _;
+use crate::schedule;
+use crate::select::Why;
+use crate::trust::verified::VerifiedCommit;
+
+/// How often the remote is asked again after a change, before the change is blamed for its silence.
+const REACH_TRIES: u32 = 3;
+/// The pause between these tries.
+const REACH_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How an attempt ended.
+enum End {
+    Good(Healthy),
+    Unhealthy(String),
+    Deferred(&'static str, String),
+    Stopped,
+    Superseded(String),
+}
+
+impl<W: World> Agent<W> {
+    pub(super) async fn advance(
+        &self,
+        prepared: Prepared,
+        ledger: &Ledger,
+    ) -> Result<Passed, CycleError> {
+        let journal = self.world.journal();
+        let began = self.world.clock().now();
+        let commit = prepared.commit.id().clone();
+        let content = prepared.resolved.state.content_id();
+        let tries = match &ledger.trial {
+            Some(trial) if trial.commit == commit => trial.tries,
+            Some(_) | None => 0,
+        };
+        let trial = Trial {
+            commit: commit.clone(),
+            content: content.clone(),
+            tries: tries + 1,
+            since: began,
+            paths: written_paths(&prepared.plan),
+        };
+        journal.spend_try(&trial)?;
+        self.announce_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
+        let (end, steps) = self.attempt(&prepared).await;
+        self.world.files().sweep(&trial.paths);
+        let record = |result, why: &str, steps: Vec<String>| Deployment {
+            commit: commit.clone(),
+            content: Some(content.clone()),
+            started: began,
+            ended: self.world.clock().now(),
+            result,
+            why: why.to_owned(),
+            steps,
+        };
+        match end {
+            End::Good(proof) => {
+                let count = steps.len();
+                self.commit(&prepared.commit, &prepared.resolved, proof)?;
+                journal.append(&record(
+                    DeploymentResult::Good,
+                    "healthy through its soak",
+                    steps,
+                ))?;
+                let ledger = journal.ledger();
+                self.settle_inventory(
+                    &prepared.resolved.state,
+                    &prepared.plan,
+                    &ledger.inventory,
+                )?;
+                if let Some(good) = ledger.last_good() {
+                    // Arms the restart policies, and finds everything else in place.
+                    self.keep(good, &Why::AtTip).await?;
+                }
+                Ok(later(Outcome::Applied {
+                    commit,
+                    steps: count,
+                }))
+            }
+            End::Unhealthy(why) => {
+                let refusal = Refusal {
+                    commit: commit.clone(),
+                    content: content.clone(),
+                    why: why.clone(),
+                    at: self.world.clock().now(),
+                };
+                journal.append(&record(DeploymentResult::Refused, &why, steps))?;
+                if ledger.last_good().is_none() {
+                    // A first revision has nothing behind it: it is tried again, with back-off.
+                    self.put_off(ledger, &commit, &why)?;
+                    return Ok(later(failed(&commit, &why)));
+                }
+                journal.refuse(&refusal)?;
+                Ok(at_once(Outcome::Unhealthy { commit, why }))
+            }
+            End::Deferred(reason, why) => {
+                journal.append(&record(DeploymentResult::Deferred, &why, steps))?;
+                self.put_off(ledger, &commit, &why)?;
+                let outcome = Outcome::Deferred {
+                    reason: reason.to_owned(),
+                    message: why,
+                };
+                Ok(if ledger.last_good().is_some() {
+                    at_once(outcome)
+                } else {
+                    later(outcome)
+                })
+            }
+            End::Stopped => {
+                // A clean stop gives the try back: the next start goes on with this revision.
+                journal.end_trial(Some(&Trial { tries, ..trial }))?;
+                Ok(later(Outcome::Deferred {
+                    reason: "stopped".to_owned(),
+                    message: format!("stopped while {} was being tried", commit.short()),
+                }))
+            }
+            End::Superseded(why) => {
+                journal.append(&record(DeploymentResult::Interrupted, &why, steps))?;
+                journal.end_trial(None)?;
+                Ok(at_once(Outcome::Deferred {
+                    reason: "superseded".to_owned(),
+                    message: why,
+                }))
+            }
+        }
+    }
+
+    /// Applies and watches.
+    async fn attempt(&self, prepared: &Prepared) -> (End, Vec<String>) {
+        self.session.phase(&self.world, Phase::Applying);
+        let state = &prepared.resolved.state;
+        let mut run = Run::new(self, state, &prepared.observed, Staging::Done);
+        for step in &prepared.plan.steps {
+            if let Some(end) = self.interrupted() {
+                return (end, run.taken);
+            }
+            if let Err(error) = run.take(step).await {
+                let text = describe(step, &error);
+                let end = if error.blames_revision() {
+                    End::Unhealthy(text)
+                } else if let Some(end) = self.interrupted() {
+                    end
+                } else {
+                    End::Deferred(error.kind(), text)
+                };
+                return (end, run.taken);
+            }
+        }
+        let taken = run.taken;
+        self.session.applied(&self.world, prepared.commit.id());
+        self.session.phase(&self.world, Phase::Soaking);
+        let end = match self.watch(prepared).await {
+            Watched::Healthy(proof) => match self.still_reached().await {
+                Ok(()) => End::Good(proof),
+                Err(why) => End::Deferred("network", why),
+            },
+            Watched::Unhealthy(why) => End::Unhealthy(why),
+            Watched::Undecided(why) => End::Deferred("engine", why),
+            Watched::Superseded(newer) => End::Superseded(format!(
+                "{} came while {} was soaking",
+                newer.short(),
+                prepared.commit.id().short()
+            )),
+            Watched::Interrupted => self
+                .interrupted()
+                .unwrap_or_else(|| End::Superseded("interrupted".to_owned())),
+        };
+        (end, taken)
+    }
+
+    fn interrupted(&self) -> Option<End> {
+        self.interrupt.raised().map(|what| match what {
+            Interruption::Stop => End::Stopped,
+            Interruption::Asked => End::Superseded("something else was asked for".to_owned()),
+        })
+    }
+
+    /// After a change the device must still reach a network remote, if it could before.
+    async fn still_reached(&self) -> Result<(), String> {
+        if self.settings.remote == Remote::Local || !self.session.reached.get() {
+            return Ok(());
+        }
+        let mut last = String::new();
+        for attempt in 1..=REACH_TRIES {
+            match self.world.source().fetch(None).await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = chain(&error),
+            }
+            if attempt < REACH_TRIES {
+                tokio::time::sleep(REACH_PAUSE).await;
+            }
+        }
+        Err(format!(
+            "after the change the remote cannot be reached any more, and it could before: {last}"
+        ))
+    }
+
+    /// A revision that resolves to what is good already becomes good without being gated again.
+    pub(super) async fn take_same(
+        &self,
+        commit: &VerifiedCommit,
+        resolved: &Resolved,
+        ledger: &Ledger,
+    ) -> Result<Passed, CycleError> {
+        let Some(good) = ledger.last_good() else {
+            return self
+                .hold(ledger, &Why::Unknown("nothing is good here yet".to_owned()))
+                .await;
+        };
+        let Some(proof) = Healthy::same_content(&resolved.state, good) else {
+            return self
+                .hold(ledger, &Why::Unknown("its content is not last-good's".to_owned()))
+                .await;
+        };
+        let began = self.world.clock().now();
+        self.commit(commit, resolved, proof)?;
+        self.world.journal().append(&Deployment {
+            commit: commit.id().clone(),
+            content: Some(resolved.state.content_id()),
+            started: began,
+            ended: self.world.clock().now(),
+            result: DeploymentResult::Good,
+            why: "changes nothing for this device".to_owned(),
+            steps: Vec::new(),
+        })?;
+        let ledger = self.world.journal().ledger();
+        match ledger.last_good() {
+            Some(good) => self.keep(good, &Why::AtTip).await.map(later),
+            None => self.hold(&ledger, &Why::AtTip).await,
+        }
+    }
+
+    /// Floor first, then last-good: a crash between leaves a floor that the next tip still descends from.
+    fn commit(
+        &self,
+        commit: &VerifiedCommit,
+        resolved: &Resolved,
+        proof: Healthy,
+    ) -> Result<(), CycleError> {
+        let journal = self.world.journal();
+        let copies = [journal.floor_file().ok().flatten(), journal.ledger().floor];
+        let floor = copies
+            .into_iter()
+            .flatten()
+            .max_by_key(|floor| floor.generation);
+        self.raise_floor(floor.as_ref(), commit)?;
+        let now = self.world.clock().now();
+        self.world
+            .journal()
+            .commit(commit.id(), commit.tree(), resolved, now, proof)?;
+        self.session.interruptions.set(0);
+        Ok(())
+    }
+
+    fn put_off(&self, ledger: &Ledger, commit: &CommitId, why: &str) -> Result<(), CycleError> {
+        let times = match &ledger.deferred {
+            Some(deferral) if deferral.commit == *commit => deferral.times + 1,
+            Some(_) | None => 1,
+        };
+        let wait = schedule::deferral(times);
+        let now = self.world.clock().now();
+        let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+        self.world.journal().defer(Some(&Deferral {
+            commit: commit.clone(),
+            why: why.to_owned(),
+            times,
+            until: Timestamp(now.0.saturating_add(seconds)),
+        }))?;
+        Ok(())
+    }
+}
+
+/// A first revision that did not get healthy.
+pub(super) fn failed(commit: &CommitId, why: &str) -> Outcome {
+    Outcome::Unhealthy {
+        commit: commit.clone(),
+        why: why.to_owned(),
+    }
+}

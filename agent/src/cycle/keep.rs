@@ -1,0 +1,514 @@
+//! Being at a good revision: the ordinary plan from what is seen to what was good. Healing, rollback, boot with no
+//! network and recovery after a crash are all this.
+
+use super::advance::failed;
+use super::prepare::{Waiting, written_paths};
+use super::session::{Says, chain, ending};
+use super::steps::{Run, Staging, describe};
+use super::{Again, Agent, CycleError, Passed, later};
+use crate::domain::desired::{Contents, DesiredState};
+use crate::domain::history::{
+    Deployment, DeploymentResult, GoodRevision, Inventory, Ledger, OwnedFile, Refusal,
+};
+use crate::domain::observed::ObservedState;
+use crate::domain::outcome::{ConditionType, Outcome, Phase};
+use crate::domain::resource::{CopyReason, ServiceId};
+use crate::domain::revision::{CommitId, ContentId, Timestamp};
+use crate::plan::{self, Action, Mode, Plan};
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::files::Files as _;
+use crate::port::journal::Journal as _;
+use crate::resolve::guard;
+use crate::select::{Rejection, Why};
+
+/// What a pass at a good revision did.
+pub(super) struct Kept {
+    /// Steps taken.
+    pub(super) steps: usize,
+    /// What could not be done.
+    pub(super) blocked: Vec<String>,
+    /// Whether every service runs and is healthy as far as is known.
+    pub(super) healthy: bool,
+}
+
+impl<W: World> Agent<W> {
+    /// Puts the device at a good revision, or finds it there.
+    pub(super) async fn keep(
+        &self,
+        good: &GoodRevision,
+        why: &Why,
+    ) -> Result<Outcome, CycleError> {
+        let began = self.world.clock().now();
+        let before = self.session.report().revision.applied;
+        let kept = self.put_back(good, why, began).await?;
+        let moved = before.is_some_and(|before| before != *good.commit());
+        Ok(self.outcome_of(why, good.commit(), &kept, moved))
+    }
+
+    async fn put_back(
+        &self,
+        good: &GoodRevision,
+        why: &Why,
+        began: Timestamp,
+    ) -> Result<Kept, CycleError> {
+        let journal = self.world.journal();
+        let ledger = journal.ledger();
+        let state = journal.kept_state(good.content())?;
+        if let Some(trial) = &ledger.trial {
+            self.world.files().sweep(&trial.paths);
+        }
+        let observed = self.observe(&state, &ledger.inventory).await;
+        let plan = plan::plan(&state, &observed, &ledger.inventory, Mode::Keep);
+        let drift: Vec<String> = plan
+            .steps
+            .iter()
+            .map(|step| format!("{}: {}", step.resource, step.because))
+            .collect();
+        self.tell_drift(&drift);
+        let excluded = guard::violations(&state, &self.settings.guard, &self.settings.state_dir);
+        if !plan.steps.is_empty()
+            && let Some(violation) = excluded.first()
+        {
+            let healthy = self.tell_apps(&state, &observed).await;
+            return Ok(Kept {
+                steps: 0,
+                blocked: vec![format!(
+                    "the guard of this device excludes the good revision {}, so it is left as it runs: {violation}",
+                    good.commit().short()
+                )],
+                healthy,
+            });
+        }
+        let mut kept = self.heal(&state, &plan, &observed, &ledger).await?;
+        self.session.applied(&self.world, good.commit());
+        let after = if kept.steps > 0 {
+            self.observe(&state, &journal.ledger().inventory).await
+        } else {
+            observed
+        };
+        kept.healthy = self.tell_apps(&state, &after).await;
+        if kept.blocked.is_empty() {
+            self.tell_drift(&[]);
+            if ledger.trial.is_some() {
+                journal.end_trial(None)?;
+            }
+        }
+        if kept.steps > 0 {
+            self.remember(good, why, began, &plan, &kept)?;
+        }
+        Ok(kept)
+    }
+
+    /// Takes what can be taken of a plan at a good revision; what fails is told and passed over.
+    async fn heal(
+        &self,
+        state: &DesiredState,
+        plan: &Plan,
+        observed: &ObservedState,
+        ledger: &Ledger,
+    ) -> Result<Kept, CycleError> {
+        let mut blocked: Vec<String> = plan
+            .blocked
+            .iter()
+            .map(|blocked| format!("{}: {}", blocked.resource, blocked.why))
+            .collect();
+        if plan.steps.is_empty() {
+            self.settle_inventory(state, plan, &ledger.inventory)?;
+            return Ok(Kept {
+                steps: 0,
+                blocked,
+                healthy: true,
+            });
+        }
+        self.session.phase(&self.world, Phase::Applying);
+        let contents = self.contents_for(plan)?;
+        if let Err(waiting) = self.pull_missing(state, observed).await {
+            // Not a reason to leave anything else undone.
+            self.session.notice(&self.world, &waiting.message);
+        }
+        self.announce_inventory(state, plan, &ledger.inventory)?;
+        let mut run = Run::new(self, state, observed, Staging::Now(&contents));
+        for step in &plan.steps {
+            if let Err(error) = run.take(step).await {
+                blocked.push(describe(step, &error));
+            }
+        }
+        let steps = run.taken.len();
+        if blocked.is_empty() {
+            self.settle_inventory(state, plan, &self.world.journal().ledger().inventory)?;
+        } else {
+            self.world.files().sweep(&written_paths(plan));
+        }
+        Ok(Kept {
+            steps,
+            blocked,
+            healthy: true,
+        })
+    }
+
+    fn contents_for(&self, plan: &Plan) -> Result<Contents, CycleError> {
+        let ids: Vec<ContentId> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::WriteFile { file, .. } => Some(file.content.clone()),
+                _ => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            return Ok(Contents::new());
+        }
+        Ok(self.world.journal().contents(&ids)?)
+    }
+
+    /// Before a thing becomes ours, the inventory says so: what a crash leaves behind is then still ours to remove.
+    pub(super) fn announce_inventory(
+        &self,
+        state: &DesiredState,
+        plan: &Plan,
+        current: &Inventory,
+    ) -> Result<(), CycleError> {
+        let mut next = current.clone();
+        for (_, path, file) in state.files() {
+            next.files.entry(path.clone()).or_insert_with(|| OwnedFile {
+                content: file.content.clone(),
+                on_remove: file.on_remove,
+                replaced: replaces(plan, path),
+            });
+        }
+        next.services.extend(services_of(state));
+        if next != *current {
+            self.world.journal().set_inventory(&next)?;
+        }
+        Ok(())
+    }
+
+    /// After the steps, the inventory is what is declared.
+    pub(super) fn settle_inventory(
+        &self,
+        state: &DesiredState,
+        plan: &Plan,
+        current: &Inventory,
+    ) -> Result<(), CycleError> {
+        let files = state
+            .files()
+            .map(|(_, path, file)| {
+                let replaced = current
+                    .files
+                    .get(path)
+                    .map_or_else(|| replaces(plan, path), |owned| owned.replaced);
+                let owned = OwnedFile {
+                    content: file.content.clone(),
+                    on_remove: file.on_remove,
+                    replaced,
+                };
+                (path.clone(), owned)
+            })
+            .collect();
+        let next = Inventory {
+            files,
+            services: services_of(state).collect(),
+        };
+        if next != *current {
+            self.world.journal().set_inventory(&next)?;
+        }
+        Ok(())
+    }
+
+    fn remember(
+        &self,
+        good: &GoodRevision,
+        why: &Why,
+        began: Timestamp,
+        plan: &Plan,
+        kept: &Kept,
+    ) -> Result<(), CycleError> {
+        let armed_only = plan.steps.iter().all(|step| {
+            matches!(step.action, Action::SetRestart { .. } | Action::DisownFile { .. })
+        });
+        if armed_only {
+            // The end of a deployment that the history has already.
+            return Ok(());
+        }
+        let result = match why {
+            Why::Pinned(_) | Why::Refused(_) | Why::TriesSpent(..) => DeploymentResult::RolledBack,
+            Why::AtTip
+            | Why::Paused
+            | Why::Rejected(_)
+            | Why::Deferred { .. }
+            | Why::Unknown(_) => DeploymentResult::Healed,
+        };
+        let text = if kept.blocked.is_empty() {
+            why_text(why)
+        } else {
+            format!("{}; not done: {}", why_text(why), kept.blocked.join("; "))
+        };
+        self.world.journal().append(&Deployment {
+            commit: good.commit().clone(),
+            content: Some(good.content().clone()),
+            started: began,
+            ended: self.world.clock().now(),
+            result,
+            why: text,
+            steps: plan.steps.iter().map(ToString::to_string).collect(),
+        })?;
+        Ok(())
+    }
+
+    fn outcome_of(&self, why: &Why, at: &CommitId, kept: &Kept, moved: bool) -> Outcome {
+        let blocked = || kept.blocked.join("; ");
+        match why {
+            Why::Rejected(rejection) => rejected(rejection),
+            Why::Refused(refusal) => Outcome::Unhealthy {
+                commit: refusal.commit.clone(),
+                why: refusal.why.clone(),
+            },
+            Why::TriesSpent(commit, _) => Outcome::Unhealthy {
+                commit: commit.clone(),
+                why: why_text(why),
+            },
+            _ if !kept.blocked.is_empty() => Outcome::Deferred {
+                reason: "blocked".to_owned(),
+                message: blocked(),
+            },
+            Why::Deferred { why, .. } => Outcome::Deferred {
+                reason: "deferred".to_owned(),
+                message: why.clone(),
+            },
+            Why::Pinned(_) if moved => Outcome::RolledBack {
+                to: at.clone(),
+                why: why_text(why),
+            },
+            Why::Pinned(_) | Why::Paused => Outcome::Held(why_text(why)),
+            Why::Unknown(message) => Outcome::Deferred {
+                reason: "network".to_owned(),
+                message: message.clone(),
+            },
+            Why::AtTip => self.outcome_at_tip(kept),
+        }
+    }
+
+    fn outcome_at_tip(&self, kept: &Kept) -> Outcome {
+        if let Some(error) = self.session.report().poll.error {
+            return Outcome::Deferred {
+                reason: "network".to_owned(),
+                message: error,
+            };
+        }
+        if kept.steps > 0 {
+            Outcome::Healed { steps: kept.steps }
+        } else {
+            Outcome::Converged
+        }
+    }
+
+    /// Stays at last-good for a reason found while preparing.
+    pub(super) async fn stay(&self, ledger: &Ledger, why: Why) -> Result<Passed, CycleError> {
+        match ledger.last_good() {
+            Some(good) => self.keep(good, &why).await.map(later),
+            None => self.hold(ledger, &why).await,
+        }
+    }
+
+    /// Stays at last-good while a revision waits: waiting never stops healing.
+    pub(super) async fn stay_waiting(
+        &self,
+        ledger: &Ledger,
+        commit: &CommitId,
+        waiting: Waiting,
+    ) -> Result<Passed, CycleError> {
+        if let Some(good) = ledger.last_good() {
+            let why = Why::Deferred {
+                commit: commit.clone(),
+                why: waiting.message.clone(),
+                until: self.world.clock().now(),
+            };
+            self.keep(good, &why).await?;
+        }
+        Ok(later(Outcome::Deferred {
+            reason: waiting.reason.to_owned(),
+            message: format!("{} waits: {}", commit.short(), waiting.message),
+        }))
+    }
+
+    /// Touches nothing; looks, so that `status` can tell what differs.
+    pub(super) async fn hold(&self, ledger: &Ledger, why: &Why) -> Result<Passed, CycleError> {
+        if let Some(good) = ledger.last_good() {
+            let state = self.world.journal().kept_state(good.content())?;
+            let observed = self.observe(&state, &ledger.inventory).await;
+            let plan = plan::plan(&state, &observed, &ledger.inventory, Mode::Keep);
+            let drift: Vec<String> = plan
+                .steps
+                .iter()
+                .map(|step| format!("{}: {}", step.resource, step.because))
+                .collect();
+            self.tell_drift(&drift);
+            self.tell_apps(&state, &observed).await;
+        }
+        Ok(later(match why {
+            Why::Rejected(rejection) => rejected(rejection),
+            Why::Refused(refusal) => Outcome::Unhealthy {
+                commit: refusal.commit.clone(),
+                why: refusal.why.clone(),
+            },
+            Why::TriesSpent(commit, _) => Outcome::Unhealthy {
+                commit: commit.clone(),
+                why: why_text(why),
+            },
+            Why::Paused | Why::Pinned(_) | Why::AtTip => Outcome::Held(why_text(why)),
+            Why::Deferred { commit, why, .. } if ledger.last_good().is_none() => {
+                failed(commit, why)
+            }
+            Why::Deferred { why, .. } => Outcome::Deferred {
+                reason: "deferred".to_owned(),
+                message: why.clone(),
+            },
+            Why::Unknown(message) => Outcome::Deferred {
+                reason: "network".to_owned(),
+                message: message.clone(),
+            },
+        }))
+    }
+
+    /// Three unclean ends in a row: the revision is refused, and last-good comes back.
+    pub(super) async fn refuse_spent(
+        &self,
+        good: &GoodRevision,
+        commit: CommitId,
+        content: ContentId,
+    ) -> Result<Passed, CycleError> {
+        let why = why_text(&Why::TriesSpent(commit.clone(), content.clone()));
+        let refusal = Refusal {
+            commit,
+            content,
+            why,
+            at: self.world.clock().now(),
+        };
+        self.world.journal().refuse(&refusal)?;
+        self.keep(good, &Why::Refused(refusal)).await.map(later)
+    }
+
+    fn tell_drift(&self, drift: &[String]) {
+        let says = match drift {
+            [] => Says::no("InSync", "the device is as declared"),
+            [one] => Says::yes("Drift", one),
+            [one, rest @ ..] => Says::yes("Drift", format!("{one}, and {} more", rest.len())),
+        };
+        self.session.update(&self.world, |report| {
+            report.drift = drift.to_vec();
+        });
+        self.session
+            .says(&self.world, ConditionType::Drifted, says);
+    }
+
+    /// The end of a cycle: conditions, phase, and the report on disk where something changed.
+    pub(super) fn finish(&self, outcome: &Outcome) {
+        let ledger = self.world.journal().ledger();
+        let healthy = self
+            .session
+            .report()
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == ConditionType::Healthy)
+            .is_none_or(|condition| {
+                condition.status != crate::domain::outcome::ConditionStatus::False
+            });
+        for (kind, says) in ending(outcome, healthy) {
+            self.session.says(&self.world, kind, says);
+        }
+        let suspended = if let Some(pin) = &ledger.pin {
+            let message = format!(
+                "rolled back by hand to {}; `evenkeel resume` goes on",
+                pin.commit.short()
+            );
+            Says::yes("RolledBackByHand", message)
+        } else if ledger.paused {
+            Says::yes("Paused", "paused by hand; `evenkeel resume` goes on")
+        } else {
+            Says::no("NotSuspended", "changes are applied as they come")
+        };
+        self.session
+            .says(&self.world, ConditionType::Suspended, suspended);
+        let phase = match outcome {
+            _ if ledger.paused => Phase::Paused,
+            Outcome::Unhealthy { .. } if ledger.last_good().is_some() => Phase::RolledBack,
+            Outcome::Unhealthy { .. }
+            | Outcome::Converged
+            | Outcome::Applied { .. }
+            | Outcome::Healed { .. }
+            | Outcome::RolledBack { .. }
+            | Outcome::Held(_)
+            | Outcome::Rejected { .. }
+            | Outcome::Deferred { .. } => Phase::Idle,
+        };
+        self.session.update(&self.world, |report| {
+            report.phase = phase;
+            report.device = self.settings.device.to_string();
+            report.branch.clone_from(&self.settings.branch);
+            report.revision.last_good = ledger.last_good().map(|good| good.commit().clone());
+        });
+        if let Err(error) = self.world.journal().save_report(&self.session.report()) {
+            self.session.notice(&self.world, &chain(&error));
+        }
+        crate::port::reporter::Reporter::tell(
+            self.world.reporter(),
+            &crate::port::reporter::Event::Outcome(outcome.clone()),
+        );
+    }
+}
+
+fn rejected(rejection: &Rejection) -> Outcome {
+    Outcome::Rejected {
+        reason: rejection.reason.clone(),
+        message: rejection.message.clone(),
+    }
+}
+
+fn replaces(plan: &Plan, path: &evenkeel_schema::path::AbsPath) -> bool {
+    plan.steps.iter().any(|step| {
+        matches!(&step.action, Action::WriteFile { path: written, keep: Some(CopyReason::Original), .. } if written == path)
+    })
+}
+
+pub(super) fn services_of(state: &DesiredState) -> impl Iterator<Item = ServiceId> {
+    state.apps.iter().flat_map(|(app, desired)| {
+        desired.services.keys().map(move |service| ServiceId {
+            app: app.clone(),
+            service: service.clone(),
+        })
+    })
+}
+
+/// Why the device does not advance, in one sentence.
+pub(super) fn why_text(why: &Why) -> String {
+    match why {
+        Why::AtTip => "at the branch's tip".to_owned(),
+        Why::Pinned(commit) => format!("rolled back by hand to {}", commit.short()),
+        Why::Paused => "paused by hand".to_owned(),
+        Why::Rejected(rejection) => format!(
+            "the tip {} is refused ({}): {}",
+            rejection.commit.short(),
+            rejection.reason,
+            rejection.message
+        ),
+        Why::Refused(refusal) => {
+            format!("{} was refused: {}", refusal.commit.short(), refusal.why)
+        }
+        Why::TriesSpent(commit, _) => format!(
+            "{} ended uncleanly {} times in a row (power, a crash or a reboot before its soak ended)",
+            commit.short(),
+            crate::domain::history::TRIES
+        ),
+        Why::Deferred { commit, why, .. } => format!("{} is put off: {why}", commit.short()),
+        Why::Unknown(why) => format!("nothing newer is known: {why}"),
+    }
+}
+
+/// A pass that ends here, with another one due at once.
+pub(super) const fn at_once(outcome: Outcome) -> Passed {
+    Passed {
+        outcome,
+        again: Again::Now,
+    }
+}

@@ -1,0 +1,255 @@
+//! The branch's tip: fetched where the remote answers, as last fetched where it does not, and judged afresh each time.
+
+use evenkeel_schema::agent_config::FloorPolicy;
+
+use super::session::{Says, chain};
+use super::{Agent, CycleError};
+use crate::domain::commit::RawCommit;
+use crate::domain::history::{Floor, Ledger};
+use crate::domain::outcome::ConditionType;
+use crate::domain::revision::{CommitId, Timestamp};
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::journal::Journal as _;
+use crate::port::source::Source as _;
+use crate::select::{Newest, Rejection};
+use crate::trust::policy::Verdict;
+use crate::trust::verified::VerifiedCommit;
+
+impl<W: World> Agent<W> {
+    /// Fetches and judges the tip. With no network the tip as last fetched is judged again: offline decides like online.
+    pub(super) async fn look(
+        &self,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Result<Newest, CycleError> {
+        let (raw, trouble) = match self.world.source().fetch(self.anchor(floor)).await {
+            Ok(raw) => (Some(raw), None),
+            Err(error) => (self.local_tip(floor).await, Some(chain(&error))),
+        };
+        self.session.reached.set(trouble.is_none());
+        let now = self.world.clock().now();
+        self.session.update(&self.world, |report| {
+            report.poll.error.clone_from(&trouble);
+            if trouble.is_none() {
+                report.poll.last = Some(now);
+            }
+        });
+        self.consider(raw, trouble, ledger, floor)
+    }
+
+    /// The tip as last fetched, judged again; asks no network.
+    pub(super) async fn look_back(
+        &self,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Result<Newest, CycleError> {
+        self.session.reached.set(false);
+        let raw = self.local_tip(floor).await;
+        self.consider(raw, None, ledger, floor)
+    }
+
+    async fn local_tip(&self, floor: Option<&Floor>) -> Option<RawCommit> {
+        match self.world.source().local_tip(self.anchor(floor)).await {
+            Ok(raw) => raw,
+            Err(damage) => {
+                self.session.notice(&self.world, &chain(&damage));
+                None
+            }
+        }
+    }
+
+    fn consider(
+        &self,
+        raw: Option<RawCommit>,
+        trouble: Option<String>,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Result<Newest, CycleError> {
+        self.session.update(&self.world, |report| {
+            report.revision.tip = raw.as_ref().map(|raw| raw.id.clone());
+            report.revision.floor = floor.map(|floor| floor.commit.clone());
+            report.revision.last_good = ledger.last_good().map(|good| good.commit().clone());
+        });
+        let Some(raw) = raw else {
+            let why = trouble.unwrap_or_else(|| "nothing was fetched yet".to_owned());
+            self.session.says(
+                &self.world,
+                ConditionType::Verified,
+                Says::unknown("NothingFetched", &why),
+            );
+            return Ok(Newest::Unknown(why));
+        };
+        let newest = self.judge(&raw, floor);
+        if let Newest::Verified(commit) = &newest {
+            self.accept(commit, ledger, floor)?;
+        }
+        Ok(newest)
+    }
+
+    fn anchor<'a>(&'a self, floor: Option<&'a Floor>) -> Option<&'a CommitId> {
+        floor
+            .map(|floor| &floor.commit)
+            .or(self.settings.pin.as_ref())
+    }
+
+    /// Asks trust, and says what it answers.
+    pub(super) fn judge(&self, raw: &RawCommit, floor: Option<&Floor>) -> Newest {
+        let says = |says| self.session.says(&self.world, ConditionType::Verified, says);
+        let policy = match self.world.policy() {
+            Ok(policy) => policy,
+            Err(why) => {
+                says(Says::unknown("NoTrustPolicy", &why));
+                return Newest::Rejected(Rejection {
+                    commit: raw.id.clone(),
+                    reason: "no-trust-policy".to_owned(),
+                    message: why,
+                });
+            }
+        };
+        match policy.judge(raw, self.time_floor(floor)) {
+            Verdict::Trusted(commit) => {
+                says(Says::yes(
+                    "Trusted",
+                    format!(
+                        "{} is signed by {} ({})",
+                        commit.id().short(),
+                        commit.principal(),
+                        commit.fingerprint()
+                    ),
+                ));
+                Newest::Verified(*commit)
+            }
+            Verdict::Refused(refused) => {
+                let reason = refused.reason.as_str().to_owned();
+                says(Says::no(&reason, &refused.message));
+                Newest::Rejected(Rejection {
+                    commit: raw.id.clone(),
+                    reason,
+                    message: refused.message,
+                })
+            }
+            Verdict::Undecided(why) => {
+                says(Says::unknown("HistoryMissing", &why));
+                Newest::Unknown(why)
+            }
+        }
+    }
+
+    /// The latest time that is known to have passed.
+    pub(super) fn time_floor(&self, floor: Option<&Floor>) -> Timestamp {
+        let stored = floor.map_or(Timestamp(0), |floor| floor.time);
+        stored.max(self.world.clock().build_time())
+    }
+
+    /// What an accepted commit does at once: it is shown, a `Retry:` trailer clears a refusal, and with
+    /// `floor = "seen"` the floor moves.
+    fn accept(
+        &self,
+        commit: &VerifiedCommit,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Result<(), CycleError> {
+        self.session.update(&self.world, |report| {
+            report.revision.verified = Some(commit.id().clone());
+        });
+        self.tell_age(commit);
+        for retry in commit.trailers("Retry") {
+            let refused = ledger
+                .refused
+                .iter()
+                .find(|refusal| refusal.commit.as_str() == retry);
+            if let Some(refusal) = refused {
+                self.world.journal().forgive(&refusal.commit)?;
+            }
+        }
+        if self.settings.floor == FloorPolicy::Seen
+            && floor.is_none_or(|floor| floor.commit != *commit.id())
+        {
+            self.raise_floor(floor, commit)?;
+        }
+        Ok(())
+    }
+
+    /// `Stale`: the branch has not moved for longer than the owner finds plausible.
+    fn tell_age(&self, commit: &VerifiedCommit) {
+        let Some(most) = self.settings.max_age else {
+            return;
+        };
+        let clock = self.world.clock();
+        let age = clock.now().0.saturating_sub(commit.time().0);
+        let most = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
+        let days = age / 86_400;
+        let says = if clock.now() < clock.build_time() {
+            Says::unknown("NoClock", "this device's clock is wrong, so the branch's age is not known")
+        } else if age > most {
+            Says::yes("TooOld", format!("the newest commit of the branch is {days} days old"))
+        } else {
+            Says::no("Fresh", format!("the newest commit of the branch is {days} days old"))
+        };
+        self.session.says(&self.world, ConditionType::Stale, says);
+    }
+
+    /// A person's way out when the trust state is lost: the floor becomes this commit, with a generation above every
+    /// copy that can be read.
+    ///
+    /// # Errors
+    /// Where it cannot be made durable.
+    pub fn reset_floor(&self, to: &CommitId) -> Result<Floor, CycleError> {
+        let journal = self.world.journal();
+        let copies = [
+            journal.floor_file().ok().flatten(),
+            self.world.source().floor_ref().ok().flatten(),
+            journal.ledger().floor,
+        ];
+        let highest = copies
+            .into_iter()
+            .flatten()
+            .max_by_key(|floor| floor.generation);
+        let floor = Floor {
+            generation: highest.as_ref().map_or(1, |floor| floor.generation + 1),
+            commit: to.clone(),
+            time: self.time_floor(highest.as_ref()),
+        };
+        self.write_floor(&floor)?;
+        Ok(floor)
+    }
+
+    /// Moves the floor to a commit, in all three copies.
+    pub(super) fn raise_floor(
+        &self,
+        floor: Option<&Floor>,
+        commit: &VerifiedCommit,
+    ) -> Result<(), CycleError> {
+        let clock = self.world.clock();
+        let mut time = self.time_floor(floor);
+        if clock.is_synchronised() {
+            // Only a clock that is known to be right may raise the stored time: a commit dated far ahead, or a clock
+            // that jumped, poisons nothing.
+            time = time.max(clock.now());
+        }
+        self.write_floor(&Floor {
+            generation: floor.map_or(1, |floor| floor.generation + 1),
+            commit: commit.id().clone(),
+            time,
+        })
+    }
+
+    /// Writes all three copies, in the order file, ref, journal. The ref may fail (the git store is replaceable): that
+    /// is told, and a later pass mends it.
+    pub(super) fn write_floor(&self, floor: &Floor) -> Result<(), CycleError> {
+        let journal = self.world.journal();
+        journal.set_floor_file(floor)?;
+        if let Err(error) = self.world.source().set_floor_ref(floor) {
+            self.session.notice(
+                &self.world,
+                &format!("the floor's copy in the git store: {}", chain(&error)),
+            );
+        }
+        journal.set_floor(floor)?;
+        self.session.update(&self.world, |report| {
+            report.revision.floor = Some(floor.commit.clone());
+        });
+        Ok(())
+    }
+}

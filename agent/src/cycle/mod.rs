@@ -1,0 +1,226 @@
+//! One cycle: observe, decide, act. The product on one screen.
+//!
+//! Rollback is not a procedure here: after a refusal the next cycle selects `Keep(last_good)`, and the ordinary plan
+//! from what is seen to what was good is the rollback. A power cut, spent tries, drift and a dead network all take
+//! that same path.
+
+mod advance;
+mod keep;
+mod look;
+mod observe;
+mod prepare;
+mod session;
+mod steps;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use evenkeel_schema::agent_config::{FloorPolicy, GuardSection};
+use evenkeel_schema::name::DeviceId;
+
+use crate::domain::history::{Floor, Ledger};
+use crate::domain::outcome::{Outcome, Phase};
+use crate::domain::revision::CommitId;
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::journal::{Journal as _, JournalError};
+use crate::port::source::Source as _;
+use crate::select::floor::{FloorVerdict, reconcile};
+use crate::select::{self, Newest, Target, Urgency, Why};
+
+pub use prepare::Preview;
+pub use session::{Interrupt, Interruption, Session, chain};
+
+use prepare::Preparation;
+
+/// What the device's owner decided, as the loop needs it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This device.
+    pub device: DeviceId,
+    /// Why this cannot be the device that the state directory belongs to, where its id has changed.
+    pub renamed: Option<String>,
+    /// Labels of agent.toml.
+    pub labels: BTreeMap<String, String>,
+    /// The branch.
+    pub branch: String,
+    /// The owner's limits.
+    pub guard: GuardSection,
+    /// What `fleet.toml` must name.
+    pub fleet: Option<String>,
+    /// What the floor is.
+    pub floor: FloorPolicy,
+    /// The first commit ever taken must descend from this one.
+    pub pin: Option<CommitId>,
+    /// Time between polls.
+    pub interval: Duration,
+    /// A tip older than this raises `Stale`.
+    pub max_age: Option<Duration>,
+    /// The state directory, which no file or mount may touch.
+    pub state_dir: String,
+    /// Whether the remote is reached over a network.
+    pub remote: Remote,
+}
+
+/// Where the remote is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remote {
+    /// Over a network: a change after which it cannot be reached any more goes back.
+    Network,
+    /// On this machine.
+    Local,
+}
+
+/// The loop with all it needs.
+#[derive(Debug)]
+pub struct Agent<W: World> {
+    /// The outside.
+    pub world: W,
+    /// What the owner decided.
+    pub settings: Settings,
+    /// What is told and remembered between cycles, in memory.
+    pub session: Session,
+    /// How a running cycle is asked to end early.
+    pub interrupt: Rc<Interrupt>,
+}
+
+/// How a cycle ended, and whether the next one should follow at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// How.
+    pub outcome: Outcome,
+    /// Whether another cycle is due now (after a refusal: to put last-good back).
+    pub again: Again,
+}
+
+/// Whether another cycle is due at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// At once.
+    Now,
+    /// At the next wake-up.
+    Later,
+}
+
+/// What a cycle may end with where it cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CycleError {
+    /// The journal failed: nothing is changed without it.
+    #[error("the device's memory failed")]
+    Journal(#[from] JournalError),
+}
+
+impl<W: World> Agent<W> {
+    /// One cycle. Returns what happened; an error is an outcome, too.
+    pub async fn cycle(&self, urgency: Urgency) -> Passed {
+        let passed = match self.pass(urgency).await {
+            Ok(passed) => passed,
+            Err(error) => Passed {
+                outcome: Outcome::Deferred {
+                    reason: "journal".to_owned(),
+                    message: session::chain(&error),
+                },
+                again: Again::Later,
+            },
+        };
+        self.finish(&passed.outcome);
+        passed
+    }
+
+    async fn pass(&self, urgency: Urgency) -> Result<Passed, CycleError> {
+        if let Some(why) = &self.settings.renamed {
+            return Ok(later(Outcome::Rejected {
+                reason: "DeviceRenamed".to_owned(),
+                message: why.clone(),
+            }));
+        }
+        let ledger = self.world.journal().ledger();
+        let floor = match self.floor(&ledger).await {
+            Ok(floor) => floor,
+            Err(outcome) => return Ok(later(outcome)),
+        };
+        self.session.phase(&self.world, Phase::Fetching);
+        let newest = match (&ledger.pin, urgency) {
+            // A rollback that has not arrived yet waits for no network.
+            (Some(pin), _) if self.session.report().revision.applied.as_ref() != Some(&pin.commit) => {
+                Newest::Unknown("the remote was not asked".to_owned())
+            }
+            (_, Urgency::Boot) => self.look_back(&ledger, floor.as_ref()).await?,
+            (_, Urgency::Scheduled | Urgency::Asked) => {
+                self.look(&ledger, floor.as_ref()).await?
+            }
+        };
+        let ledger = self.world.journal().ledger();
+        match select::choose(newest, &ledger, self.world.clock().now(), urgency) {
+            Target::Hold(why) => self.hold(&ledger, &why).await,
+            Target::Keep(good, Why::TriesSpent(commit, content)) => {
+                self.refuse_spent(&good, commit, content).await
+            }
+            Target::Keep(good, why) => self.keep(&good, &why).await.map(later),
+            Target::Advance(commit) => match self.prepare(&commit, &ledger).await? {
+                Preparation::Rejected(rejection) => self.stay(&ledger, Why::Rejected(rejection)).await,
+                Preparation::Refused(refusal) => self.stay(&ledger, Why::Refused(refusal)).await,
+                Preparation::Waiting(waiting) => {
+                    self.stay_waiting(&ledger, commit.id(), waiting).await
+                }
+                Preparation::Same(resolved) => self.take_same(&commit, &resolved, &ledger).await,
+                Preparation::Ready(prepared) => self.advance(*prepared, &ledger).await,
+            },
+        }
+    }
+
+    /// The floor from its three copies; what a missing or contradictory one means.
+    async fn floor(&self, ledger: &Ledger) -> Result<Option<Floor>, Outcome> {
+        let journal = self.world.journal();
+        let file = journal.floor_file().unwrap_or_else(|error| {
+            self.session
+                .notice(&self.world, &format!("the floor file: {}", session::chain(&error)));
+            None
+        });
+        let reference = self.world.source().floor_ref().unwrap_or_else(|error| {
+            self.session
+                .notice(&self.world, &format!("the floor's ref: {}", session::chain(&error)));
+            None
+        });
+        match reconcile(file.clone(), reference.clone(), ledger.floor.clone()) {
+            FloorVerdict::At(floor) => {
+                let whole = [&file, &reference, &ledger.floor]
+                    .into_iter()
+                    .all(|copy| copy.as_ref() == Some(&floor));
+                if !whole {
+                    // A copy was lost or is older: bring all three to the same generation again.
+                    if let Err(error) = self.write_floor(&floor) {
+                        self.session
+                            .notice(&self.world, &session::chain(&error));
+                    }
+                }
+                Ok(Some(floor))
+            }
+            FloorVerdict::Conflict(message) => Err(self.lost(&format!(
+                "the copies of the anti-rollback floor contradict each other ({message}); \
+                 `evenkeel trust reset --to <commit>` sets it again"
+            ))),
+            FloorVerdict::None if self.has_run_here(ledger).await => Err(self.lost(
+                "containers of this device exist, but every copy of the anti-rollback floor is lost; \
+                 `evenkeel trust reset --to <commit>` sets it again",
+            )),
+            FloorVerdict::None => Ok(None),
+        }
+    }
+
+    fn lost(&self, message: &str) -> Outcome {
+        Outcome::Rejected {
+            reason: "TrustStateLost".to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+fn later(outcome: Outcome) -> Passed {
+    Passed {
+        outcome,
+        again: Again::Later,
+    }
+}

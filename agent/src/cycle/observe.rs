@@ -1,0 +1,161 @@
+//! A look at the device: every path and container that is desired or ours.
+
+use evenkeel_schema::image::ImageRef;
+
+use super::Agent;
+use super::session::{Says, chain};
+use crate::domain::desired::DesiredState;
+use crate::domain::history::{Inventory, Ledger};
+use crate::domain::observed::{Health, ObservedState, RunState, Seen};
+use crate::domain::outcome::{AppStatus, ConditionType, ServiceStatus};
+use crate::domain::resource::ServiceId;
+use crate::port::World;
+use crate::port::engine::Engine as _;
+use crate::port::files::Files as _;
+
+impl<W: World> Agent<W> {
+    /// Looks at what `desired` and the inventory name.
+    pub(super) async fn observe(
+        &self,
+        desired: &DesiredState,
+        inventory: &Inventory,
+    ) -> ObservedState {
+        let files = self.world.files();
+        let declared = desired.files().map(|(_, path, _)| path);
+        let paths = declared.chain(inventory.files.keys());
+        let files = paths
+            .map(|path| (path.clone(), files.observe(path)))
+            .collect();
+        let images: Vec<ImageRef> = desired
+            .apps
+            .values()
+            .flat_map(|app| app.services.values().map(|service| service.image.clone()))
+            .collect();
+        let wanted = !images.is_empty() || !inventory.services.is_empty();
+        let engine = match self
+            .world
+            .engine()
+            .observe(&self.settings.device, &images)
+            .await
+        {
+            Ok(view) => Seen::Present(view),
+            Err(_) if !wanted => Seen::Absent,
+            Err(error) => Seen::Unknown(chain(&error)),
+        };
+        ObservedState { files, engine }
+    }
+
+    /// Whether containers of this device exist: then it is not its first start, whatever was lost.
+    pub(super) async fn has_run_here(&self, ledger: &Ledger) -> bool {
+        if !ledger.good.is_empty() || !ledger.inventory.services.is_empty() {
+            return true;
+        }
+        match self.world.engine().observe(&self.settings.device, &[]).await {
+            Ok(view) => !view.containers.is_empty(),
+            Err(_) => false,
+        }
+    }
+
+    /// What `status` says of the apps, and whether they are healthy as far as their containers tell.
+    pub(super) async fn tell_apps(&self, desired: &DesiredState, observed: &ObservedState) -> bool {
+        let mut apps = Vec::new();
+        let mut bad = Vec::new();
+        let mut unknown = false;
+        for (name, app) in &desired.apps {
+            let mut services = Vec::new();
+            let mut state = "Healthy";
+            for (service, declared) in &app.services {
+                let id = ServiceId {
+                    app: name.clone(),
+                    service: service.clone(),
+                };
+                let container = match &observed.engine {
+                    Seen::Present(view) => {
+                        view.containers.get(&id).and_then(|all| all.first())
+                    }
+                    Seen::Absent => None,
+                    Seen::Unknown(_) => {
+                        unknown = true;
+                        None
+                    }
+                };
+                let health = match container {
+                    Some(container) => self
+                        .world
+                        .engine()
+                        .health(container, declared)
+                        .await
+                        .unwrap_or(container.health),
+                    None => Health::None,
+                };
+                let done = container.is_some_and(|container| {
+                    container.state == RunState::Exited(0) && is_job(declared.restart)
+                });
+                let running =
+                    container.is_some_and(|container| container.state == RunState::Running);
+                if health == Health::Unhealthy || !(running || done) {
+                    state = "Degraded";
+                    bad.push(id.to_string());
+                } else if health == Health::Starting && state == "Healthy" {
+                    state = "Progressing";
+                }
+                services.push(ServiceStatus {
+                    name: service.to_string(),
+                    container: container.map(|container| container.name.clone()),
+                    state: container.map_or_else(
+                        || "absent".to_owned(),
+                        |container| run_state(&container.state),
+                    ),
+                    health: match health {
+                        Health::None => "none",
+                        Health::Starting => "starting",
+                        Health::Healthy => "healthy",
+                        Health::Unhealthy => "unhealthy",
+                    }
+                    .to_owned(),
+                    image: declared.image.to_string(),
+                });
+            }
+            apps.push(AppStatus {
+                name: name.to_string(),
+                state: if unknown && !app.services.is_empty() {
+                    "Unknown"
+                } else {
+                    state
+                }
+                .to_owned(),
+                services,
+            });
+        }
+        self.session.apps(&self.world, apps);
+        let says = if unknown {
+            Says::unknown("EngineDown", "the container engine does not answer")
+        } else if bad.is_empty() {
+            Says::yes("Healthy", "every service runs")
+        } else {
+            Says::no("Unhealthy", format!("not well: {}", bad.join(", ")))
+        };
+        self.session
+            .says(&self.world, ConditionType::Healthy, says);
+        bad.is_empty() && !unknown
+    }
+}
+
+fn is_job(restart: evenkeel_schema::service::Restart) -> bool {
+    use evenkeel_schema::service::Restart;
+    match restart {
+        Restart::No | Restart::OnFailure(_) => true,
+        Restart::Always | Restart::UnlessStopped => false,
+    }
+}
+
+fn run_state(state: &RunState) -> String {
+    match state {
+        RunState::Created => "created".to_owned(),
+        RunState::Running => "running".to_owned(),
+        RunState::Paused => "paused".to_owned(),
+        RunState::Restarting => "restarting".to_owned(),
+        RunState::Exited(code) => format!("exited ({code})"),
+        RunState::Dead => "dead".to_owned(),
+    }
+}

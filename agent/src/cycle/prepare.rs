@@ -1,0 +1,428 @@
+//! Everything that can fail early, done before anything on the device changes: documents read and resolved, guard
+//! asked, images pulled, files staged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evenkeel_schema::image::ImageRef;
+use evenkeel_schema::path::AbsPath;
+
+use super::session::chain;
+use super::{Agent, CycleError, Interruption};
+use crate::domain::desired::{Contents, DesiredState, Resolved};
+use crate::domain::history::{Inventory, Ledger, Refusal, Trial};
+use crate::domain::observed::{ObservedState, Seen};
+use crate::domain::outcome::Phase;
+use crate::plan::{self, Action, Mode, Plan};
+use crate::port::clock::Clock as _;
+use crate::port::engine::Engine as _;
+use crate::port::files::{Files as _, FilesError};
+use crate::port::journal::Journal as _;
+use crate::port::reporter::{Event, Reporter as _};
+use crate::port::source::{Source as _, SourceError};
+use crate::port::{Retry, World};
+use crate::resolve;
+use crate::resolve::guard;
+use crate::select::{self, Admission, Rejection};
+use crate::trust::verified::VerifiedCommit;
+
+/// Free space that is left on a file system after our files: rollback must always fit.
+const DISK_RESERVE: u64 = 4 * 1024 * 1024;
+
+/// How far preparing came.
+pub(super) enum Preparation {
+    /// The revision itself is at fault, before anything ran.
+    Rejected(Rejection),
+    /// It resolves to what was refused before.
+    Refused(Refusal),
+    /// Something is not there yet; the same revision may go ahead later.
+    Waiting(Waiting),
+    /// It resolves to what is good already.
+    Same(Box<Resolved>),
+    /// All is there.
+    Ready(Box<Prepared>),
+}
+
+/// What a revision waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// A stable word.
+    pub(super) reason: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+impl Waiting {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// Everything that can fail early has been done. Nothing on the device has changed yet.
+pub(super) struct Prepared {
+    pub(super) commit: VerifiedCommit,
+    pub(super) resolved: Resolved,
+    pub(super) observed: ObservedState,
+    pub(super) plan: Plan,
+}
+
+/// What keeps a commit from being resolved.
+pub(super) enum Obstacle {
+    Rejected(Rejection),
+    Waiting(Waiting),
+}
+
+/// What a pass would change: for `plan`.
+#[derive(Debug)]
+pub struct Preview {
+    /// `advance`, `keep` or `hold`.
+    pub target: &'static str,
+    /// The revision it would be at.
+    pub revision: Option<crate::domain::revision::CommitId>,
+    /// Why it would not advance, where it would not.
+    pub why: Option<String>,
+    /// The state it would be at.
+    pub desired: Option<DesiredState>,
+    /// The steps.
+    pub plan: Plan,
+    /// New contents of files, for the diff.
+    pub contents: Contents,
+}
+
+impl<W: World> Agent<W> {
+    pub(super) async fn prepare(
+        &self,
+        commit: &VerifiedCommit,
+        ledger: &Ledger,
+    ) -> Result<Preparation, CycleError> {
+        self.session.phase(&self.world, Phase::Preparing);
+        let resolved = match self.resolve(commit).await {
+            Ok(resolved) => resolved,
+            Err(Obstacle::Rejected(rejection)) => return Ok(Preparation::Rejected(rejection)),
+            Err(Obstacle::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
+        };
+        match select::admit(&resolved.state.content_id(), ledger) {
+            Admission::SameAsLastGood => return Ok(Preparation::Same(Box::new(resolved))),
+            Admission::Refused(refusal) => {
+                return Ok(Preparation::Refused(Refusal {
+                    commit: commit.id().clone(),
+                    ..refusal
+                }));
+            }
+            Admission::Try => {}
+        }
+        if let Err(rejection) = self.allow(commit, &resolved) {
+            return Ok(Preparation::Rejected(rejection));
+        }
+        let observed = self.observe(&resolved.state, &ledger.inventory).await;
+        let plan = plan::plan(
+            &resolved.state,
+            &observed,
+            &ledger.inventory,
+            Mode::Advance,
+        );
+        if let Some(blocked) = plan.blocked.first() {
+            let message = format!("{}: {}", blocked.resource, blocked.why);
+            return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
+        }
+        if let Err(waiting) = self.pull_missing(&resolved.state, &observed).await {
+            return Ok(Preparation::Waiting(waiting));
+        }
+        self.announce_staging(commit, &resolved, &plan, ledger)?;
+        if let Err(error) = self.stage(&plan, &resolved.contents) {
+            self.world.files().sweep(&written_paths(&plan));
+            return Ok(Preparation::Waiting(Waiting::new("disk", error)));
+        }
+        Ok(Preparation::Ready(Box::new(Prepared {
+            commit: commit.clone(),
+            resolved,
+            observed,
+            plan,
+        })))
+    }
+
+    /// Reads what concerns this device and resolves it.
+    pub(super) async fn resolve(&self, commit: &VerifiedCommit) -> Result<Resolved, Obstacle> {
+        let reject = |reason: &str, message: String| {
+            Obstacle::Rejected(Rejection {
+                commit: commit.id().clone(),
+                reason: reason.to_owned(),
+                message,
+            })
+        };
+        let source = self.world.source();
+        let settings = &self.settings;
+        let unreadable = |error: SourceError| match error.retry() {
+            Retry::Never => reject("too-large", chain(&error)),
+            Retry::Later => Obstacle::Waiting(Waiting::new("store", chain(&error))),
+        };
+        let first = vec![
+            "fleet.toml".to_owned(),
+            "groups".to_owned(),
+            format!("devices/{}.toml", settings.device),
+        ];
+        let mut tree = source
+            .read(commit.tree(), &first)
+            .await
+            .map_err(unreadable)?;
+        let selection = resolve::select(&settings.device, &settings.labels, &tree)
+            .map_err(|problems| reject("schema", problems.to_string()))?;
+        if let Some(fleet) = &settings.fleet
+            && selection.fleet() != fleet
+        {
+            return Err(reject(
+                "wrong-fleet",
+                format!(
+                    "the repository is of the fleet `{}`, and this device belongs to `{fleet}`",
+                    selection.fleet()
+                ),
+            ));
+        }
+        let second: Vec<String> = selection.apps().map(|app| format!("apps/{app}")).collect();
+        tree.extend(
+            source
+                .read(commit.tree(), &second)
+                .await
+                .map_err(unreadable)?,
+        );
+        resolve::resolve(&selection, &tree)
+            .map_err(|problems| reject("schema", problems.to_string()))
+    }
+
+    /// The owner's limits, on what was resolved and on where its paths really lead.
+    fn allow(&self, commit: &VerifiedCommit, resolved: &Resolved) -> Result<(), Rejection> {
+        let settings = &self.settings;
+        let mut wrong: Vec<String> =
+            guard::violations(&resolved.state, &settings.guard, &settings.state_dir)
+                .into_iter()
+                .map(|violation| violation.to_string())
+                .collect();
+        for (_, path, file) in resolved.state.files() {
+            match self.world.files().check(path, file) {
+                Ok(real) => {
+                    if let Some(why) =
+                        guard::path_violation(&real, &settings.guard, &settings.state_dir)
+                    {
+                        wrong.push(format!("file{path} (really {real}): {why}"));
+                    }
+                }
+                Err(error @ FilesError::Declared { .. }) => wrong.push(error.to_string()),
+                // What cannot be looked at now stops the plan as unknown.
+                Err(FilesError::System { .. }) => {}
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        wrong.dedup();
+        Err(Rejection {
+            commit: commit.id().clone(),
+            reason: "guard".to_owned(),
+            message: wrong.join("\n"),
+        })
+    }
+
+    /// Pulls what the engine does not have.
+    pub(super) async fn pull_missing(
+        &self,
+        desired: &DesiredState,
+        observed: &ObservedState,
+    ) -> Result<(), Waiting> {
+        let present = match &observed.engine {
+            Seen::Present(view) => &view.images,
+            Seen::Absent => return Ok(()),
+            Seen::Unknown(why) => return Err(Waiting::new("engine", why.clone())),
+        };
+        let missing: BTreeSet<&ImageRef> = desired
+            .apps
+            .values()
+            .flat_map(|app| app.services.values().map(|service| &service.image))
+            .filter(|image| !present.contains_key(image.as_str()))
+            .collect();
+        for image in missing {
+            let mut progress = |progress: &_| {
+                self.world.reporter().tell(&Event::Pull {
+                    image: image.to_string(),
+                    progress: BTreeMap::clone(progress),
+                });
+            };
+            tokio::select! {
+                pulled = self.world.engine().pull(image, &mut progress) => {
+                    pulled.map_err(|error| Waiting::new("registry", chain(&error)))?;
+                }
+                Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
+                    return Err(Waiting::new("interrupted", "stopped while pulling"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Before anything is staged, the journal says beside which paths: what a power cut leaves there is swept.
+    fn announce_staging(
+        &self,
+        commit: &VerifiedCommit,
+        resolved: &Resolved,
+        plan: &Plan,
+        ledger: &Ledger,
+    ) -> Result<(), CycleError> {
+        let paths = written_paths(plan);
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let tries = match &ledger.trial {
+            Some(trial) if trial.commit == *commit.id() => trial.tries,
+            Some(_) | None => 0,
+        };
+        self.world.journal().end_trial(Some(&Trial {
+            commit: commit.id().clone(),
+            content: resolved.state.content_id(),
+            tries,
+            since: self.world.clock().now(),
+            paths,
+        }))?;
+        Ok(())
+    }
+
+    /// Writes every new content beside its place, and keeps copies of what a person made.
+    fn stage(&self, plan: &Plan, contents: &Contents) -> Result<(), String> {
+        let files = self.world.files();
+        for step in &plan.steps {
+            let Action::WriteFile { path, file, keep } = &step.action else {
+                continue;
+            };
+            let content = contents
+                .get(&file.content)
+                .ok_or_else(|| format!("{path}: its content was not resolved"))?;
+            let needed = file.size.saturating_add(DISK_RESERVE);
+            if let Some(free) = files.free_bytes(path)
+                && free < needed
+            {
+                return Err(format!(
+                    "{path}: {free} bytes are free on its file system, and {needed} are needed: make room"
+                ));
+            }
+            if let Some(why) = keep {
+                files
+                    .keep_copy(path, *why)
+                    .map_err(|error| chain(&error))?;
+            }
+            files
+                .stage(path, file, content)
+                .map_err(|error| chain(&error))?;
+        }
+        Ok(())
+    }
+
+    /// What a pass would do now, without doing it.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub async fn preview(&self) -> Result<Preview, String> {
+        let ledger = self.world.journal().ledger();
+        let floor = self
+            .floor(&ledger)
+            .await
+            .map_err(|outcome| format!("{outcome:?}"))?;
+        let newest = self
+            .look(&ledger, floor.as_ref())
+            .await
+            .map_err(|error| chain(&error))?;
+        let ledger = self.world.journal().ledger();
+        let now = self.world.clock().now();
+        match select::choose(newest, &ledger, now, select::Urgency::Asked) {
+            select::Target::Hold(why) => Ok(Preview {
+                target: "hold",
+                revision: None,
+                why: Some(super::keep::why_text(&why)),
+                desired: None,
+                plan: Plan::default(),
+                contents: Contents::new(),
+            }),
+            select::Target::Keep(good, why) => {
+                let kept = self
+                    .world
+                    .journal()
+                    .kept(&good)
+                    .map_err(|error| chain(&error))?;
+                Ok(self
+                    .preview_of("keep", good.commit().clone(), kept, &ledger.inventory, Mode::Keep)
+                    .await
+                    .because(super::keep::why_text(&why)))
+            }
+            select::Target::Advance(commit) => match self.resolve(&commit).await {
+                Ok(resolved) => {
+                    self.allow(&commit, &resolved)
+                        .map_err(|rejection| rejection.message)?;
+                    Ok(self
+                        .preview_of(
+                            "advance",
+                            commit.id().clone(),
+                            resolved,
+                            &ledger.inventory,
+                            Mode::Advance,
+                        )
+                        .await)
+                }
+                Err(Obstacle::Rejected(rejection)) => Err(rejection.message),
+                Err(Obstacle::Waiting(waiting)) => Err(waiting.message),
+            },
+        }
+    }
+
+    async fn preview_of(
+        &self,
+        target: &'static str,
+        revision: crate::domain::revision::CommitId,
+        resolved: Resolved,
+        inventory: &Inventory,
+        mode: Mode,
+    ) -> Preview {
+        let observed = self.observe(&resolved.state, inventory).await;
+        let plan = plan::plan(&resolved.state, &observed, inventory, mode);
+        Preview {
+            target,
+            revision: Some(revision),
+            why: None,
+            desired: Some(resolved.state),
+            plan,
+            contents: resolved.contents,
+        }
+    }
+}
+
+impl Preview {
+    fn because(self, why: String) -> Self {
+        Self {
+            why: Some(why),
+            ..self
+        }
+    }
+}
+
+/// The paths that a plan writes, beside which staging files may be left.
+pub(super) fn written_paths(plan: &Plan) -> BTreeSet<AbsPath> {
+    plan.steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::WriteFile { path, .. } => Some(path.clone()),
+            Action::CreateNetwork { .. }
+            | Action::RemoveNetwork
+            | Action::CreateVolume { .. }
+            | Action::SetMetadata { .. }
+            | Action::RemoveFile { .. }
+            | Action::RestoreFile { .. }
+            | Action::DisownFile { .. }
+            | Action::CreateContainer { .. }
+            | Action::RecreateContainer { .. }
+            | Action::StartContainer { .. }
+            | Action::RestartContainer { .. }
+            | Action::SignalContainer { .. }
+            | Action::SetRestart { .. }
+            | Action::RemoveContainer { .. }
+            | Action::Unit(_) => None,
+        })
+        .collect()
+}

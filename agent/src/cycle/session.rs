@@ -1,0 +1,233 @@
+//! What is told while cycles run: the report, kept in memory, saved by the journal when something changed.
+
+use std::cell::{Cell, RefCell};
+
+use tokio::sync::Notify;
+
+use crate::domain::outcome::{
+    AppStatus, Condition, ConditionStatus, ConditionType, Outcome, Phase, Report,
+};
+use crate::domain::revision::{CommitId, Timestamp};
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::reporter::{Event, Reporter as _};
+
+pub use crate::domain::text::chain;
+
+/// Why a running cycle is asked to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// The agent is told to stop.
+    Stop,
+    /// A person asked for something else (a rollback).
+    Asked,
+}
+
+/// How a running cycle is asked to end early.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    what: Cell<Option<Interruption>>,
+    notify: Notify,
+}
+
+impl Interrupt {
+    /// Asks. A stop is never replaced by something weaker.
+    pub fn raise(&self, what: Interruption) {
+        if self.what.get() != Some(Interruption::Stop) {
+            self.what.set(Some(what));
+        }
+        self.notify.notify_one();
+    }
+
+    /// What was asked, if anything.
+    pub fn raised(&self) -> Option<Interruption> {
+        self.what.get()
+    }
+
+    /// Forgets a request that has been met.
+    pub fn clear(&self) {
+        if self.what.get() == Some(Interruption::Asked) {
+            self.what.set(None);
+        }
+    }
+
+    /// Waits until something is asked.
+    pub async fn wait(&self) -> Interruption {
+        loop {
+            if let Some(what) = self.what.get() {
+                return what;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// What a condition says now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Says {
+    /// Whether.
+    pub status: ConditionStatus,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+impl Says {
+    /// It is so.
+    pub fn yes(reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: ConditionStatus::True,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// It is not so.
+    pub fn no(reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: ConditionStatus::False,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// Not known.
+    pub fn unknown(reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: ConditionStatus::Unknown,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
+/// The report and what else lives from cycle to cycle.
+#[derive(Debug, Default)]
+pub struct Session {
+    report: RefCell<Report>,
+    /// How often a newer commit has interrupted a soak in a row; after two it is let finish.
+    pub interruptions: Cell<u32>,
+    /// Whether the remote answered in this cycle.
+    pub reached: Cell<bool>,
+}
+
+impl Session {
+    /// A session that goes on from what was last told.
+    #[must_use]
+    pub fn from_report(report: Report) -> Self {
+        Self {
+            report: RefCell::new(report),
+            ..Self::default()
+        }
+    }
+
+    /// What is told now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
+    }
+
+    /// Changes the report and tells it.
+    pub fn update<W: World>(&self, world: &W, change: impl FnOnce(&mut Report)) {
+        let mut report = self.report.borrow().clone();
+        change(&mut report);
+        if *self.report.borrow() != report {
+            *self.report.borrow_mut() = report.clone();
+            world.reporter().tell(&Event::Report(Box::new(report)));
+        }
+    }
+
+    /// Enters a phase.
+    pub fn phase<W: World>(&self, world: &W, phase: Phase) {
+        self.update(world, |report| report.phase = phase);
+    }
+
+    /// Sets a condition; `since` moves only when its status does.
+    pub fn says<W: World>(&self, world: &W, kind: ConditionType, says: Says) {
+        let now = world.clock().now();
+        self.update(world, |report| set_condition(report, kind, says, now));
+    }
+
+    /// Tells something a person should read.
+    pub fn notice<W: World>(&self, world: &W, text: &str) {
+        world.reporter().tell(&Event::Notice(text.to_owned()));
+    }
+
+    /// Sets the apps.
+    pub fn apps<W: World>(&self, world: &W, apps: Vec<AppStatus>) {
+        self.update(world, |report| report.apps = apps);
+    }
+
+    /// Sets what runs.
+    pub fn applied<W: World>(&self, world: &W, commit: &CommitId) {
+        self.update(world, |report| report.revision.applied = Some(commit.clone()));
+    }
+}
+
+fn set_condition(report: &mut Report, kind: ConditionType, says: Says, now: Timestamp) {
+    let since = report
+        .conditions
+        .iter()
+        .find(|condition| condition.kind == kind && condition.status == says.status)
+        .map_or(now, |condition| condition.since);
+    report.conditions.retain(|condition| condition.kind != kind);
+    report.conditions.push(Condition {
+        kind,
+        status: says.status,
+        reason: says.reason,
+        message: says.message,
+        since,
+    });
+    report.conditions.sort_by_key(|condition| condition.kind);
+}
+
+/// The three conditions that an outcome decides: `Ready`, `Reconciling`, `Stalled`.
+pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says); 3] {
+    use ConditionType::{Ready, Reconciling, Stalled};
+    let settled = Says::no("Settled", "nothing is going on");
+    let unstalled = Says::no("Progressing", "no person is needed");
+    match outcome {
+        Outcome::Converged | Outcome::Applied { .. } | Outcome::Healed { .. } if healthy => [
+            (Ready, Says::yes("Converged", "at the branch's tip, and healthy")),
+            (Reconciling, settled),
+            (Stalled, unstalled),
+        ],
+        Outcome::Converged | Outcome::Applied { .. } | Outcome::Healed { .. } => [
+            (Ready, Says::no("Unhealthy", "at the branch's tip, but not healthy")),
+            (Reconciling, Says::yes("Healing", "the next pass looks again")),
+            (
+                Stalled,
+                Says::yes("Unhealthy", "the declared state is applied and does not get healthy"),
+            ),
+        ],
+        Outcome::RolledBack { why, .. } => [
+            (Ready, Says::no("RolledBack", why)),
+            (Reconciling, settled),
+            (Stalled, unstalled),
+        ],
+        Outcome::Held(why) => [
+            (Ready, Says::no("Held", why)),
+            (Reconciling, settled),
+            (Stalled, unstalled),
+        ],
+        Outcome::Rejected { reason, message } => [
+            (Ready, Says::no(reason, message)),
+            (Reconciling, settled),
+            (Stalled, Says::yes(reason, message)),
+        ],
+        Outcome::Unhealthy { commit, why } => {
+            let message = format!("{} was refused: {why}", commit.short());
+            [
+                (Ready, Says::no("Refused", &message)),
+                (Reconciling, settled),
+                (Stalled, Says::yes("Refused", message)),
+            ]
+        }
+        Outcome::Deferred { reason, message } => [
+            (Ready, Says::no(reason, message)),
+            (Reconciling, Says::yes(reason, message)),
+            (Stalled, unstalled),
+        ],
+    }
+}

@@ -1,0 +1,353 @@
+//! Taking the steps of a plan. Nothing is decided here: a step carries all it needs, and its failure ends the run
+//! (towards a new revision) or is told and passed over (at a good one).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use evenkeel_schema::app::OnChange;
+use evenkeel_schema::service::{Condition, Service};
+
+use super::session::chain;
+use super::{Agent, Interruption};
+use crate::domain::container::ContainerSpec;
+use crate::domain::desired::{Contents, DesiredFile, DesiredState};
+use crate::domain::observed::{Health, ObservedState, RunState, Seen};
+use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
+use crate::plan::{Action, Step};
+use crate::port::World;
+use crate::port::engine::{Engine as _, EngineError};
+use crate::port::files::{Files as _, FilesError};
+use crate::port::reporter::{Event, Reporter as _};
+use crate::port::units::{Units as _, UnitsError};
+use evenkeel_schema::path::AbsPath;
+
+/// For a container that is no longer declared: Compose's own default.
+const STOP_GRACE: Duration = evenkeel_schema::service::DEFAULT_STOP_GRACE;
+/// How often a dependency is looked at while a service waits for it.
+const DEPENDENCY_LOOK: Duration = Duration::from_millis(500);
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error("an engine step failed")]
+    Engine(#[from] EngineError),
+    #[error("a file step failed")]
+    Files(#[from] FilesError),
+    #[error("a unit step failed")]
+    Units(#[from] UnitsError),
+    #[error("{0}")]
+    Dependency(String),
+    #[error("the content of {0} is not kept on this device")]
+    NoContent(AbsPath),
+    #[error("stopped before its end")]
+    Interrupted,
+}
+
+impl StepError {
+    /// Whether the revision itself is at fault (its settings or its workloads), and not the world.
+    pub(super) const fn blames_revision(&self) -> bool {
+        match self {
+            Self::Engine(EngineError::Refused { .. }) | Self::Dependency(_) => true,
+            Self::Engine(
+                EngineError::Down { .. } | EngineError::Image { .. } | EngineError::Failed { .. },
+            )
+            | Self::Files(_)
+            | Self::Units(_)
+            | Self::NoContent(_)
+            | Self::Interrupted => false,
+        }
+    }
+
+    /// A stable word for what failed.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Engine(EngineError::Image { .. }) => "registry",
+            Self::Engine(
+                EngineError::Down { .. } | EngineError::Refused { .. } | EngineError::Failed { .. },
+            )
+            | Self::Dependency(_) => "engine",
+            Self::Files(_) | Self::NoContent(_) => "disk",
+            Self::Units(_) => "units",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Where the contents of written files are.
+pub(super) enum Staging<'a> {
+    /// Beside their places already, kept copies made.
+    Done,
+    /// Here, to be staged when their step comes.
+    Now(&'a Contents),
+}
+
+/// One run through a plan.
+pub(super) struct Run<'a, W: World> {
+    agent: &'a Agent<W>,
+    desired: &'a DesiredState,
+    staging: Staging<'a>,
+    ids: BTreeMap<ServiceId, String>,
+    /// The steps that were taken, in the plan's words.
+    pub(super) taken: Vec<String>,
+}
+
+impl<'a, W: World> Run<'a, W> {
+    pub(super) fn new(
+        agent: &'a Agent<W>,
+        desired: &'a DesiredState,
+        observed: &ObservedState,
+        staging: Staging<'a>,
+    ) -> Self {
+        let ids = match &observed.engine {
+            Seen::Present(view) => view
+                .containers
+                .iter()
+                .filter_map(|(id, all)| Some((id.clone(), all.first()?.engine_id.clone())))
+                .collect(),
+            Seen::Absent | Seen::Unknown(_) => BTreeMap::new(),
+        };
+        Self {
+            agent,
+            desired,
+            staging,
+            ids,
+            taken: Vec::new(),
+        }
+    }
+
+    /// Takes one step.
+    pub(super) async fn take(&mut self, step: &Step) -> Result<(), StepError> {
+        let text = step.to_string();
+        self.agent
+            .world
+            .reporter()
+            .tell(&Event::Step(text.clone()));
+        self.act(step).await?;
+        self.taken.push(text);
+        Ok(())
+    }
+
+    async fn act(&mut self, step: &Step) -> Result<(), StepError> {
+        let world = &self.agent.world;
+        let (engine, files) = (world.engine(), world.files());
+        let device = &self.agent.settings.device;
+        match &step.action {
+            Action::CreateNetwork {
+                app,
+                key,
+                network,
+                config,
+            } => {
+                let name = name_of(&step.resource);
+                engine
+                    .create_network(&name, device, app, key, network, config)
+                    .await?;
+            }
+            Action::RemoveNetwork => engine.remove_network(&name_of(&step.resource)).await?,
+            Action::CreateVolume {
+                app,
+                key,
+                volume,
+                config,
+            } => {
+                let name = name_of(&step.resource);
+                engine
+                    .create_volume(&name, device, app, key, volume, config)
+                    .await?;
+            }
+            Action::WriteFile { path, file, keep } => self.write(path, file, *keep)?,
+            Action::SetMetadata { path, file } => files.set_metadata(path, file)?,
+            Action::RemoveFile { path, keep } => {
+                self.keep_copy(path, *keep)?;
+                files.remove(path)?;
+            }
+            Action::RestoreFile { path, keep } => {
+                self.keep_copy(path, *keep)?;
+                files.restore(path)?;
+            }
+            Action::DisownFile { path: _ } => {}
+            Action::CreateContainer { spec, arm } => self.create(spec, arm.as_deref()).await?,
+            Action::RecreateContainer { old, spec, arm } => {
+                engine.stop(old, grace(&spec.service)).await?;
+                engine.remove(old).await?;
+                self.create(spec, arm.as_deref()).await?;
+            }
+            Action::StartContainer { engine_id } => engine.start(engine_id).await?,
+            Action::RestartContainer { id } => {
+                if let (Some(engine_id), Some(service)) = (self.ids.get(id), self.service(id)) {
+                    engine.restart(engine_id, grace(service)).await?;
+                }
+            }
+            Action::SignalContainer { id, signal } => {
+                if let Some(engine_id) = self.ids.get(id) {
+                    engine.signal(engine_id, signal).await?;
+                }
+            }
+            Action::SetRestart { engine_id, policy } => {
+                engine.set_restart(engine_id, policy).await?;
+            }
+            Action::RemoveContainer { engine_id } => {
+                engine.stop(engine_id, STOP_GRACE).await?;
+                engine.remove(engine_id).await?;
+            }
+            Action::Unit(OnChange::RestartUnit(unit)) => world.units().restart(unit).await?,
+            Action::Unit(OnChange::ReloadUnit(unit)) => world.units().reload(unit).await?,
+            Action::Unit(OnChange::RestartService(_) | OnChange::SignalService { .. }) => {}
+        }
+        Ok(())
+    }
+
+    fn service(&self, id: &ServiceId) -> Option<&'a Service> {
+        self.desired.apps.get(&id.app)?.services.get(&id.service)
+    }
+
+    fn write(
+        &self,
+        path: &AbsPath,
+        file: &DesiredFile,
+        keep: Option<CopyReason>,
+    ) -> Result<(), StepError> {
+        let files = self.agent.world.files();
+        if let Staging::Now(contents) = &self.staging {
+            self.keep_copy(path, keep)?;
+            let content = contents
+                .get(&file.content)
+                .ok_or_else(|| StepError::NoContent(path.clone()))?;
+            files.stage(path, file, content)?;
+        }
+        files.switch(path)?;
+        Ok(())
+    }
+
+    fn keep_copy(&self, path: &AbsPath, keep: Option<CopyReason>) -> Result<(), StepError> {
+        if let Some(why) = keep {
+            self.agent.world.files().keep_copy(path, why)?;
+        }
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        spec: &ContainerSpec,
+        arm: Option<&str>,
+    ) -> Result<(), StepError> {
+        self.wait_for_dependencies(spec).await?;
+        let engine = self.agent.world.engine();
+        let engine_id = engine.create(spec).await?;
+        self.ids.insert(spec.id.clone(), engine_id.clone());
+        engine.start(&engine_id).await?;
+        if let Some(policy) = arm {
+            engine.set_restart(&engine_id, policy).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what `depends_on` asks beyond "started", at most as long as the app's own deadline.
+    async fn wait_for_dependencies(&self, spec: &ContainerSpec) -> Result<(), StepError> {
+        let deadline = self
+            .desired
+            .apps
+            .get(&spec.id.app)
+            .map_or(Duration::from_secs(120), |app| app.gate.deadline);
+        let began = tokio::time::Instant::now();
+        for (name, dependency) in &spec.service.depends_on {
+            let id = ServiceId {
+                app: spec.id.app.clone(),
+                service: name.clone(),
+            };
+            loop {
+                let (met, what) = self.met(&id, dependency.condition).await?;
+                if met {
+                    break;
+                }
+                if began.elapsed() >= deadline {
+                    if dependency.required {
+                        return Err(StepError::Dependency(format!(
+                            "service {} waits for {id} to be {what}, and it was not within {}",
+                            spec.id,
+                            evenkeel_schema::duration::text(deadline)
+                        )));
+                    }
+                    break;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(DEPENDENCY_LOOK) => {}
+                    Interruption::Stop | Interruption::Asked = self.agent.interrupt.wait() => {
+                        return Err(StepError::Interrupted);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn met(
+        &self,
+        id: &ServiceId,
+        condition: Condition,
+    ) -> Result<(bool, &'static str), StepError> {
+        let what = match condition {
+            Condition::Started => return Ok((true, "started")),
+            Condition::Healthy => "healthy",
+            Condition::Completed => "completed successfully",
+        };
+        let engine = self.agent.world.engine();
+        let view = engine.observe(&self.agent.settings.device, &[]).await?;
+        let container = view.containers.get(id).and_then(|all| all.first());
+        let (Some(container), Some(service)) = (container, self.service(id)) else {
+            return Ok((false, what));
+        };
+        let met = match condition {
+            Condition::Started => true,
+            Condition::Healthy => {
+                container.state == RunState::Running
+                    && match engine.health(container, service).await? {
+                        Health::Healthy | Health::None => true,
+                        Health::Starting | Health::Unhealthy => false,
+                    }
+            }
+            Condition::Completed => match container.state {
+                RunState::Exited(0) => true,
+                RunState::Exited(code) => {
+                    return Err(StepError::Dependency(format!(
+                        "service {id} must complete successfully, and ended with {code}"
+                    )));
+                }
+                RunState::Created
+                | RunState::Running
+                | RunState::Paused
+                | RunState::Restarting
+                | RunState::Dead => false,
+            },
+        };
+        Ok((met, what))
+    }
+}
+
+/// How long a service's container gets to stop.
+pub(super) fn grace(service: &Service) -> Duration {
+    service.stop_grace()
+}
+
+fn name_of(resource: &ResourceId) -> String {
+    match resource {
+        ResourceId::Network(name)
+        | ResourceId::Volume(name)
+        | ResourceId::Image(name)
+        | ResourceId::Unit(name) => name.clone(),
+        ResourceId::File(path) => path.to_string(),
+        ResourceId::Service(id) => id.to_string(),
+    }
+}
+
+/// A failed step in one sentence: what was tried, and why it failed.
+pub(super) fn describe(step: &Step, error: &StepError) -> String {
+    match error {
+        StepError::Engine(inner) => format!("{step}: {}", chain(inner)),
+        StepError::Files(inner) => format!("{step}: {}", chain(inner)),
+        StepError::Units(inner) => format!("{step}: {}", chain(inner)),
+        StepError::Dependency(_) | StepError::NoContent(_) | StepError::Interrupted => {
+            format!("{step}: {error}")
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Watching a new revision until the gate has judged it: taking samples, reviving what ends, asking the remote
+//! meanwhile so that a newer commit can interrupt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use evenkeel_schema::app::{Check, Probe};
+use evenkeel_schema::name::AppName;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::prepare::Prepared;
+use super::session::chain;
+use super::{Agent, Interruption};
+use crate::domain::desired::DesiredState;
+use crate::domain::observed::{ObservedState, Seen};
+use crate::domain::resource::{ResourceId, ServiceId};
+use crate::domain::revision::CommitId;
+use crate::gate::{Gate, Healthy, Judgement, Probed, Sample, ServiceSample};
+use crate::plan::Plan;
+use crate::port::World;
+use crate::port::engine::Engine as _;
+use crate::port::journal::Journal as _;
+use crate::port::probes::Probes as _;
+use crate::port::units::Units as _;
+use crate::select::Newest;
+
+/// Time between two samples: a health check's own interval is seldom shorter.
+const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+/// How many newer commits in a row may interrupt a soak before one is let finish.
+const INTERRUPTIONS: u32 = 2;
+
+/// How watching ended.
+pub(super) enum Watched {
+    Healthy(Healthy),
+    Unhealthy(String),
+    Undecided(String),
+    Superseded(CommitId),
+    Interrupted,
+}
+
+impl<W: World> Agent<W> {
+    /// Watches until there is a verdict.
+    pub(super) async fn watch(&self, prepared: &Prepared) -> Watched {
+        let state = &prepared.resolved.state;
+        let began = Instant::now();
+        let mut gate =
+            Gate::new(state, &prepared.observed).touching(&touched(&prepared.plan));
+        for id in gate.excused() {
+            self.session.notice(
+                &self.world,
+                &format!("service {id} was not well before this change and is not touched by it: it is not judged"),
+            );
+        }
+        let mut next_poll = began + self.settings.interval;
+        loop {
+            let observed = self.observe(state, &self.world.journal().ledger().inventory).await;
+            let sample = self.sample(state, &observed).await;
+            self.tell_apps(state, &observed).await;
+            match gate.sample(began.elapsed(), &sample) {
+                Judgement::Healthy(proof) => return Watched::Healthy(proof),
+                Judgement::Unhealthy(why) => return Watched::Unhealthy(why),
+                Judgement::Undecided(why) => return Watched::Undecided(why),
+                Judgement::Revive(services) => self.revive(&services, &observed).await,
+                Judgement::Wait { .. } => {}
+            }
+            if Instant::now() >= next_poll {
+                next_poll = Instant::now() + self.settings.interval;
+                if let Some(newer) = self.newer_than(prepared.commit.id()).await {
+                    self.session
+                        .interruptions
+                        .set(self.session.interruptions.get() + 1);
+                    return Watched::Superseded(newer);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(SAMPLE_EVERY) => {}
+                Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
+                    return Watched::Interrupted;
+                }
+            }
+        }
+    }
+
+    /// One sample of everything that the gate judges.
+    async fn sample(&self, state: &DesiredState, observed: &ObservedState) -> Sample {
+        let mut services = BTreeMap::new();
+        for (app, desired) in &state.apps {
+            for (service, declared) in &desired.services {
+                let id = ServiceId {
+                    app: app.clone(),
+                    service: service.clone(),
+                };
+                let seen = match &observed.engine {
+                    Seen::Unknown(why) => Seen::Unknown(why.clone()),
+                    Seen::Absent => Seen::Absent,
+                    Seen::Present(view) => {
+                        match view.containers.get(&id).and_then(|all| all.first()) {
+                            None => Seen::Absent,
+                            Some(container) => {
+                                match self.world.engine().health(container, declared).await {
+                                    Ok(health) => {
+                                        Seen::Present(ServiceSample::of(container, health))
+                                    }
+                                    Err(error) => Seen::Unknown(chain(&error)),
+                                }
+                            }
+                        }
+                    }
+                };
+                services.insert(id, seen);
+            }
+        }
+        let checks = join_all(state.apps.iter().flat_map(|(app, desired)| {
+            desired
+                .checks
+                .iter()
+                .enumerate()
+                .map(move |(index, check)| self.probe(app, index, check))
+        }))
+        .await
+        .into_iter()
+        .collect();
+        Sample { services, checks }
+    }
+
+    async fn probe(
+        &self,
+        app: &AppName,
+        index: usize,
+        check: &Check,
+    ) -> ((AppName, usize), Probed) {
+        let probed = match &check.probe {
+            Probe::Unit(unit) => match self.world.units().is_active(unit).await {
+                Ok(true) => Probed::Passed,
+                Ok(false) => Probed::Failed(format!("unit {unit} is not active")),
+                Err(error) => Probed::Failed(error.to_string()),
+            },
+            Probe::Tcp(_) | Probe::Http(_) | Probe::Command(_) => {
+                match self.world.probes().run(check).await {
+                    Ok(()) => Probed::Passed,
+                    Err(why) => Probed::Failed(why),
+                }
+            }
+        };
+        ((app.clone(), index), probed)
+    }
+
+    /// Starts again what ended although it is declared to be restarted: until the revision is good the engine must
+    /// not do it.
+    async fn revive(&self, services: &[ServiceId], observed: &ObservedState) {
+        let Seen::Present(view) = &observed.engine else {
+            return;
+        };
+        for id in services {
+            let Some(container) = view.containers.get(id).and_then(|all| all.first()) else {
+                continue;
+            };
+            if let Err(error) = self.world.engine().start(&container.engine_id).await {
+                // The next sample sees it still standing, and the gate judges that.
+                self.session
+                    .notice(&self.world, &format!("cannot start {id} again: {}", chain(&error)));
+            }
+        }
+    }
+
+    /// The tip, where it is a newer acceptable commit than the one that soaks. A remote that does not answer is no
+    /// reason to stop watching.
+    async fn newer_than(&self, soaking: &CommitId) -> Option<CommitId> {
+        if self.session.interruptions.get() >= INTERRUPTIONS {
+            return None;
+        }
+        let ledger = self.world.journal().ledger();
+        let floor = ledger.floor.clone();
+        match self.look(&ledger, floor.as_ref()).await {
+            Ok(Newest::Verified(commit))
+                if commit.id() != soaking && ledger.refusal(commit.id(), None).is_none() =>
+            {
+                Some(commit.id().clone())
+            }
+            Ok(Newest::Verified(_) | Newest::Rejected(_) | Newest::Unknown(_)) | Err(_) => None,
+        }
+    }
+}
+
+/// The services whose containers a plan makes, starts, restarts or signals.
+fn touched(plan: &Plan) -> BTreeSet<ServiceId> {
+    plan.steps
+        .iter()
+        .filter_map(|step| match &step.resource {
+            ResourceId::Service(id) => Some(id.clone()),
+            ResourceId::File(_)
+            | ResourceId::Network(_)
+            | ResourceId::Volume(_)
+            | ResourceId::Image(_)
+            | ResourceId::Unit(_) => None,
+        })
+        .collect()
+}

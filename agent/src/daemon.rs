@@ -1,0 +1,431 @@
+//! The loop around the cycle: when the next one is due, who asked for something, and when to stop.
+//!
+//! Everything is one task on one thread. A cycle may take minutes (a pull, a soak); requests are taken meanwhile, and
+//! what they ask for is done when the cycle has come to its end, or, for a rollback, by ending it early.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::cycle::{Again, Agent, Interruption, Passed, Preview};
+use crate::domain::history::{Deployment, GoodRevision, Ledger, Pin};
+use crate::domain::outcome::Outcome;
+use crate::domain::revision::{CommitId, Timestamp};
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::journal::{Journal as _, Paused};
+use crate::schedule::{self, Jitter};
+use crate::select::Urgency;
+
+/// How many cycles may follow each other at once before the loop takes a breath: a bound against a tight loop.
+const MOST_AT_ONCE: u32 = 6;
+
+/// What somebody asks of the loop.
+#[derive(Debug)]
+pub enum Ask {
+    /// One pass now.
+    Sync,
+    /// What a pass would do.
+    Plan,
+    /// The deployments, newest first.
+    History,
+    /// Back to a good revision (a prefix of its id), or to the previous one with other content.
+    Rollback(Option<String>),
+    /// Stop applying.
+    Pause,
+    /// Go on applying.
+    Resume,
+    /// Set the anti-rollback floor to this commit.
+    ResetFloor(CommitId),
+}
+
+/// What the loop answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// A pass ended.
+    Passed(Outcome),
+    /// What a pass would do.
+    Plan(Box<Preview>),
+    /// The deployments, newest first.
+    History(Vec<Deployment>),
+    /// Done; one sentence.
+    Done(String),
+    /// Could not be done.
+    Failed {
+        /// The exit code that fits.
+        code: u8,
+        /// One sentence with the next move.
+        message: String,
+    },
+}
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub struct Asked {
+    /// What.
+    pub ask: Ask,
+    /// Where to.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// What ends the wait between two cycles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Poll now (SIGHUP).
+    Poke,
+    /// End (SIGTERM, SIGINT).
+    Stop,
+}
+
+/// Whether the loop goes on after the device has settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// For ever: the daemon.
+    Forever,
+    /// Until it has settled once: `sync` without a daemon.
+    Once,
+}
+
+/// Whether a pass has to run for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The answer comes at its end.
+    Needed,
+    /// It is answered already.
+    NotNeeded,
+}
+
+/// The loop.
+#[derive(Debug)]
+pub struct Daemon<'a, W: World> {
+    agent: &'a Agent<W>,
+    failures: u32,
+    /// Who waits for the end of a pass that has not begun yet.
+    waiting: Vec<oneshot::Sender<Answer>>,
+    /// What is done between two cycles.
+    queue: Vec<Asked>,
+    stopping: bool,
+}
+
+impl<'a, W: World> Daemon<'a, W> {
+    /// A loop that has not begun.
+    #[must_use]
+    pub const fn new(agent: &'a Agent<W>) -> Self {
+        Self {
+            agent,
+            failures: 0,
+            waiting: Vec::new(),
+            queue: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Takes a first request. Says whether a pass has to run for its answer.
+    pub async fn begin(&mut self, asked: Asked) -> Pass {
+        self.take(asked);
+        self.serve_queue().await;
+        self.agent.interrupt.clear();
+        if self.waiting.is_empty() {
+            Pass::NotNeeded
+        } else {
+            Pass::Needed
+        }
+    }
+
+    /// Runs until a stop signal (or, once, until settled). Returns how the last pass ended.
+    pub async fn run(
+        &mut self,
+        run: Run,
+        requests: &mut mpsc::Receiver<Asked>,
+        signals: &mut mpsc::Receiver<Signal>,
+    ) -> Outcome {
+        let mut urgency = match run {
+            Run::Forever => Urgency::Boot,
+            Run::Once => Urgency::Asked,
+        };
+        loop {
+            let outcome = self.settle(urgency, requests, signals).await;
+            self.serve_queue().await;
+            if self.stopping || run == Run::Once {
+                return outcome;
+            }
+            if urgency == Urgency::Boot {
+                // What could be done without the network is done: ask it now.
+                urgency = Urgency::Scheduled;
+                continue;
+            }
+            urgency = self.rest(&outcome, requests, signals).await;
+            if self.stopping {
+                return outcome;
+            }
+        }
+    }
+
+    /// Cycles until none is due at once.
+    async fn settle(
+        &mut self,
+        urgency: Urgency,
+        requests: &mut mpsc::Receiver<Asked>,
+        signals: &mut mpsc::Receiver<Signal>,
+    ) -> Outcome {
+        let mut urgency = urgency;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut passed = self.one(urgency, requests, signals).await;
+        for _ in 1..MOST_AT_ONCE {
+            if passed.again == Again::Later || self.stopping {
+                break;
+            }
+            self.agent.interrupt.clear();
+            // Only the first cycle is the asked one: what it put off stays off.
+            urgency = if self.waiting.is_empty() {
+                Urgency::Scheduled
+            } else {
+                Urgency::Asked
+            };
+            waiting.append(&mut self.waiting);
+            passed = self.one(urgency, requests, signals).await;
+        }
+        self.agent.interrupt.clear();
+        self.failures = match &passed.outcome {
+            Outcome::Deferred { .. } => self.failures.saturating_add(1),
+            Outcome::Converged
+            | Outcome::Applied { .. }
+            | Outcome::Healed { .. }
+            | Outcome::RolledBack { .. }
+            | Outcome::Held(_)
+            | Outcome::Rejected { .. }
+            | Outcome::Unhealthy { .. } => 0,
+        };
+        for reply in waiting {
+            // Whoever asked may have gone.
+            let _ = reply.send(Answer::Passed(passed.outcome.clone()));
+        }
+        passed.outcome
+    }
+
+    /// One cycle, taking requests and signals meanwhile.
+    async fn one(
+        &mut self,
+        urgency: Urgency,
+        requests: &mut mpsc::Receiver<Asked>,
+        signals: &mut mpsc::Receiver<Signal>,
+    ) -> Passed {
+        let agent = self.agent;
+        let cycle = agent.cycle(urgency);
+        tokio::pin!(cycle);
+        loop {
+            tokio::select! {
+                passed = &mut cycle => return passed,
+                Some(asked) = requests.recv() => self.take(asked),
+                Some(signal) = signals.recv() => match signal {
+                    Signal::Poke => {}
+                    Signal::Stop => {
+                        self.stopping = true;
+                        agent.interrupt.raise(Interruption::Stop);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes a request: at once where that is safe in the middle of a cycle, else into the queue.
+    fn take(&mut self, asked: Asked) {
+        let Asked { ask, reply } = asked;
+        let journal = self.agent.world.journal();
+        let answer = match ask {
+            Ask::Sync => {
+                self.waiting.push(reply);
+                return;
+            }
+            Ask::Plan => {
+                self.queue.push(Asked { ask, reply });
+                return;
+            }
+            Ask::History => match journal.history() {
+                Ok(history) => Answer::History(history),
+                Err(error) => failed(1, &error),
+            },
+            Ask::Rollback(rev) => match self.roll_back(rev.as_deref()) {
+                Ok(_) => {
+                    self.agent.interrupt.raise(Interruption::Asked);
+                    self.waiting.push(reply);
+                    return;
+                }
+                Err(answer) => answer,
+            },
+            Ask::Pause => match journal.set_paused(Paused::Yes) {
+                Ok(()) => {
+                    self.waiting.push(reply);
+                    return;
+                }
+                Err(error) => failed(1, &error),
+            },
+            Ask::Resume => {
+                match journal
+                    .set_paused(Paused::No)
+                    .and_then(|()| journal.set_pin(None))
+                {
+                    Ok(()) => {
+                        self.waiting.push(reply);
+                        return;
+                    }
+                    Err(error) => failed(1, &error),
+                }
+            }
+            Ask::ResetFloor(commit) => match self.agent.reset_floor(&commit) {
+                Ok(floor) => Answer::Done(format!(
+                    "the floor is {} now (generation {}): the next pass takes a tip that descends from it",
+                    floor.commit, floor.generation
+                )),
+                Err(error) => failed(1, &error),
+            },
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn roll_back(&self, rev: Option<&str>) -> Result<(), Answer> {
+        let journal = self.agent.world.journal();
+        let ledger = journal.ledger();
+        let target = rollback_target(&ledger, rev)
+            .map_err(|message| Answer::Failed { code: 2, message })?;
+        let pin = Pin {
+            commit: target.commit().clone(),
+            at: self.agent.world.clock().now(),
+        };
+        journal
+            .set_pin(Some(&pin))
+            .map_err(|error| failed(1, &error))
+    }
+
+    /// Does what was put off until no cycle runs.
+    async fn serve_queue(&mut self) {
+        for Asked { ask, reply } in std::mem::take(&mut self.queue) {
+            let answer = match ask {
+                Ask::Plan => match self.agent.preview().await {
+                    Ok(preview) => Answer::Plan(Box::new(preview)),
+                    Err(message) => Answer::Failed { code: 3, message },
+                },
+                Ask::Sync
+                | Ask::History
+                | Ask::Rollback(_)
+                | Ask::Pause
+                | Ask::Resume
+                | Ask::ResetFloor(_) => continue,
+            };
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Waits for the next cycle's time, a request or a signal.
+    async fn rest(
+        &mut self,
+        outcome: &Outcome,
+        requests: &mut mpsc::Receiver<Asked>,
+        signals: &mut mpsc::Receiver<Signal>,
+    ) -> Urgency {
+        if !self.waiting.is_empty() {
+            return Urgency::Asked;
+        }
+        let wait = self.next_wait(outcome);
+        let deadline = Instant::now() + wait;
+        self.tell_next(wait);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return Urgency::Scheduled,
+                Some(asked) = requests.recv() => {
+                    self.take(asked);
+                    self.serve_queue().await;
+                    self.agent.interrupt.clear();
+                    if !self.waiting.is_empty() {
+                        return Urgency::Asked;
+                    }
+                }
+                signal = signals.recv() => match signal {
+                    Some(Signal::Poke) => return Urgency::Asked,
+                    Some(Signal::Stop) | None => {
+                        self.stopping = true;
+                        return Urgency::Scheduled;
+                    }
+                },
+            }
+        }
+    }
+
+    fn next_wait(&self, outcome: &Outcome) -> Duration {
+        let failures = match outcome {
+            // The first poll after a failure comes at the ordinary time.
+            Outcome::Deferred { .. } => self.failures,
+            Outcome::Converged
+            | Outcome::Applied { .. }
+            | Outcome::Healed { .. }
+            | Outcome::RolledBack { .. }
+            | Outcome::Held(_)
+            | Outcome::Rejected { .. }
+            | Outcome::Unhealthy { .. } => 0,
+        };
+        schedule::next_wake(self.agent.settings.interval, failures, Jitter::random())
+    }
+
+    fn tell_next(&self, wait: Duration) {
+        let now = self.agent.world.clock().now();
+        let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+        self.agent.session.update(&self.agent.world, |report| {
+            report.poll.next = Some(Timestamp(now.0.saturating_add(seconds)));
+        });
+    }
+}
+
+fn failed(code: u8, error: &(dyn std::error::Error + 'static)) -> Answer {
+    Answer::Failed {
+        code,
+        message: crate::cycle::chain(error),
+    }
+}
+
+/// The good revision that `rollback` means: the one whose id begins with `rev`, or the previous one with other content
+/// than what is in force now.
+///
+/// # Errors
+/// One sentence with the next move.
+pub fn rollback_target<'l>(
+    ledger: &'l Ledger,
+    rev: Option<&str>,
+) -> Result<&'l GoodRevision, String> {
+    let list = || {
+        let kept: Vec<&str> = ledger.good.iter().map(|good| good.commit().short()).collect();
+        format!("kept here: {}", kept.join(", "))
+    };
+    if let Some(rev) = rev {
+        let mut matching = ledger
+            .good
+            .iter()
+            .filter(|good| rev.len() >= 4 && good.commit().as_str().starts_with(rev));
+        return match (matching.next(), matching.next()) {
+            (Some(one), None) => Ok(one),
+            (Some(_), Some(_)) => Err(format!("`{rev}` is not one revision alone; {}", list())),
+            (None, _) => Err(format!(
+                "`{rev}` is not a good revision that is kept on this device (give at least 4 digits); {}",
+                list()
+            )),
+        };
+    }
+    let current = match &ledger.pin {
+        Some(pin) => ledger.good.iter().find(|good| *good.commit() == pin.commit),
+        None => ledger.last_good(),
+    };
+    let Some(current) = current else {
+        return Err("nothing has been good on this device yet: there is nothing to go back to".to_owned());
+    };
+    ledger
+        .good
+        .iter()
+        .skip_while(|good| *good != current)
+        .find(|good| good.content() != current.content())
+        .ok_or_else(|| {
+            format!(
+                "no older good revision with other content than {} is kept on this device",
+                current.commit().short()
+            )
+        })
+}
