@@ -304,7 +304,7 @@ impl<'a, W: World> Daemon<'a, W> {
             let answer = match ask {
                 Ask::Plan => match self.agent.preview().await {
                     Ok(preview) => Answer::Plan(Box::new(preview)),
-                    Err(message) => Answer::Failed { code: 3, message },
+                    Err(outcome) => Answer::Passed(outcome),
                 },
                 Ask::Sync
                 | Ask::History

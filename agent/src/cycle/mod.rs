@@ -9,6 +9,7 @@ mod keep;
 mod look;
 mod observe;
 mod prepare;
+mod preview;
 mod session;
 mod steps;
 mod watch;
@@ -30,7 +31,7 @@ use crate::port::source::Source as _;
 use crate::select::floor::{FloorVerdict, reconcile};
 use crate::select::{self, Newest, Target, Urgency, Why};
 
-pub use prepare::Preview;
+pub use preview::Preview;
 pub use session::{Interrupt, Interruption, Session, chain};
 
 use prepare::Preparation;

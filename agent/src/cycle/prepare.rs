@@ -9,7 +9,7 @@ use evenkeel_schema::path::AbsPath;
 use super::session::chain;
 use super::{Agent, CycleError, Interruption};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
-use crate::domain::history::{Inventory, Ledger, Refusal, Trial};
+use crate::domain::history::{Ledger, Refusal, Trial};
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
 use crate::plan::{self, Action, Mode, Plan};
@@ -72,23 +72,6 @@ pub(super) struct Prepared {
 pub(super) enum Obstacle {
     Rejected(Rejection),
     Waiting(Waiting),
-}
-
-/// What a pass would change: for `plan`.
-#[derive(Debug)]
-pub struct Preview {
-    /// `advance`, `keep` or `hold`.
-    pub target: &'static str,
-    /// The revision it would be at.
-    pub revision: Option<crate::domain::revision::CommitId>,
-    /// Why it would not advance, where it would not.
-    pub why: Option<String>,
-    /// The state it would be at.
-    pub desired: Option<DesiredState>,
-    /// The steps.
-    pub plan: Plan,
-    /// New contents of files, for the diff.
-    pub contents: Contents,
 }
 
 impl<W: World> Agent<W> {
@@ -192,7 +175,7 @@ impl<W: World> Agent<W> {
     }
 
     /// The owner's limits, on what was resolved and on where its paths really lead.
-    fn allow(&self, commit: &VerifiedCommit, resolved: &Resolved) -> Result<(), Rejection> {
+    pub(super) fn allow(&self, commit: &VerifiedCommit, resolved: &Resolved) -> Result<(), Rejection> {
         let settings = &self.settings;
         let mut wrong: Vec<String> =
             guard::violations(&resolved.state, &settings.guard, &settings.state_dir)
@@ -314,91 +297,6 @@ impl<W: World> Agent<W> {
                 .map_err(|error| chain(&error))?;
         }
         Ok(())
-    }
-
-    /// What a pass would do now, without doing it.
-    ///
-    /// # Errors
-    /// One sentence.
-    pub async fn preview(&self) -> Result<Preview, String> {
-        let ledger = self.world.journal().ledger();
-        let floor = self
-            .floor(&ledger)
-            .await
-            .map_err(|outcome| format!("{outcome:?}"))?;
-        let newest = self
-            .look(&ledger, floor.as_ref())
-            .await
-            .map_err(|error| chain(&error))?;
-        let ledger = self.world.journal().ledger();
-        let now = self.world.clock().now();
-        match select::choose(newest, &ledger, now, select::Urgency::Asked) {
-            select::Target::Hold(why) => Ok(Preview {
-                target: "hold",
-                revision: None,
-                why: Some(super::keep::why_text(&why)),
-                desired: None,
-                plan: Plan::default(),
-                contents: Contents::new(),
-            }),
-            select::Target::Keep(good, why) => {
-                let kept = self
-                    .world
-                    .journal()
-                    .kept(&good)
-                    .map_err(|error| chain(&error))?;
-                Ok(self
-                    .preview_of("keep", good.commit().clone(), kept, &ledger.inventory, Mode::Keep)
-                    .await
-                    .because(super::keep::why_text(&why)))
-            }
-            select::Target::Advance(commit) => match self.resolve(&commit).await {
-                Ok(resolved) => {
-                    self.allow(&commit, &resolved)
-                        .map_err(|rejection| rejection.message)?;
-                    Ok(self
-                        .preview_of(
-                            "advance",
-                            commit.id().clone(),
-                            resolved,
-                            &ledger.inventory,
-                            Mode::Advance,
-                        )
-                        .await)
-                }
-                Err(Obstacle::Rejected(rejection)) => Err(rejection.message),
-                Err(Obstacle::Waiting(waiting)) => Err(waiting.message),
-            },
-        }
-    }
-
-    async fn preview_of(
-        &self,
-        target: &'static str,
-        revision: crate::domain::revision::CommitId,
-        resolved: Resolved,
-        inventory: &Inventory,
-        mode: Mode,
-    ) -> Preview {
-        let observed = self.observe(&resolved.state, inventory).await;
-        let plan = plan::plan(&resolved.state, &observed, inventory, mode);
-        Preview {
-            target,
-            revision: Some(revision),
-            why: None,
-            desired: Some(resolved.state),
-            plan,
-            contents: resolved.contents,
-        }
-    }
-}
-
-impl Preview {
-    fn because(self, why: String) -> Self {
-        Self {
-            why: Some(why),
-            ..self
-        }
     }
 }
 

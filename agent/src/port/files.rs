@@ -50,6 +50,9 @@ pub trait Files {
     /// Looks at one path. Never follows a symlink at the last component.
     fn observe(&self, path: &AbsPath) -> Seen<ObservedFile>;
 
+    /// The content of a regular file of at most `most` bytes, for showing a diff; `None` where it is anything else.
+    fn read(&self, path: &AbsPath, most: u64) -> Option<Vec<u8>>;
+
     /// Checks that a path can be written as declared (parents, symlinks, owner and group exist, nothing but a regular
     /// file, a symlink or nothing stands there) and returns the real path, which the guard judges too.
     ///

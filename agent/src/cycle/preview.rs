@@ -1,0 +1,191 @@
+//! What a pass would do, without doing it: for `plan`.
+
+use super::Agent;
+use super::keep::why_text;
+use super::prepare::Obstacle;
+use super::session::chain;
+use crate::domain::desired::{Contents, Resolved};
+use crate::domain::history::{GoodRevision, Ledger};
+use crate::domain::observed::ObservedState;
+use crate::domain::outcome::Outcome;
+use crate::domain::revision::{CommitId, ContentId};
+use crate::plan::{self, Action, Mode, Plan};
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::files::Files as _;
+use crate::port::journal::Journal as _;
+use crate::select::{self, Rejection, Target, Urgency, Why};
+
+/// Files beyond this many bytes are not read for a diff.
+const LONGEST_DIFFED: u64 = 256 * 1024;
+
+/// What a pass would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// `advance`, `keep` or `hold`.
+    pub target: &'static str,
+    /// The revision it would be at.
+    pub revision: Option<CommitId>,
+    /// Why it would not advance, where it would not.
+    pub why: Option<String>,
+    /// The exit code that fits: 0, or 3 where the tip is refused, or 1 where it cannot be told now.
+    pub code: u8,
+    /// The steps.
+    pub plan: Plan,
+    /// What was seen.
+    pub observed: ObservedState,
+    /// Old and new contents of files, for the diff; none that a secret went into.
+    pub contents: Contents,
+}
+
+impl<W: World> Agent<W> {
+    /// What a pass would do now. It fetches and verifies as a pass does, and changes nothing on the device.
+    ///
+    /// # Errors
+    /// The outcome that a pass would have at once.
+    pub async fn preview(&self) -> Result<Preview, Outcome> {
+        let failed = |error: &(dyn std::error::Error + 'static)| Outcome::Deferred {
+            reason: "journal".to_owned(),
+            message: chain(error),
+        };
+        let ledger = self.world.journal().ledger();
+        let floor = self.floor(&ledger).await?;
+        let newest = self
+            .look(&ledger, floor.as_ref())
+            .await
+            .map_err(|error| failed(&error))?;
+        let ledger = self.world.journal().ledger();
+        let now = self.world.clock().now();
+        match select::choose(newest, &ledger, now, Urgency::Asked) {
+            Target::Hold(why) => Ok(hold(&why)),
+            Target::Keep(good, why) => self.preview_keep(&good, &ledger, &why).await,
+            Target::Advance(commit) => {
+                let resolved = match self.resolve(&commit).await {
+                    Ok(resolved) => resolved,
+                    Err(Obstacle::Rejected(rejection)) => {
+                        return self.preview_refused(&ledger, rejection).await;
+                    }
+                    Err(Obstacle::Waiting(waiting)) => {
+                        return Err(Outcome::Deferred {
+                            reason: waiting.reason.to_owned(),
+                            message: waiting.message,
+                        });
+                    }
+                };
+                match self.allow(&commit, &resolved) {
+                    Ok(()) => {
+                        let revision = commit.id().clone();
+                        Ok(self
+                            .preview_of("advance", revision, resolved, &ledger, Mode::Advance)
+                            .await)
+                    }
+                    Err(rejection) => self.preview_refused(&ledger, rejection).await,
+                }
+            }
+        }
+    }
+
+    async fn preview_refused(
+        &self,
+        ledger: &Ledger,
+        rejection: Rejection,
+    ) -> Result<Preview, Outcome> {
+        let why = Why::Rejected(rejection);
+        match ledger.last_good() {
+            Some(good) => self.preview_keep(good, ledger, &why).await,
+            None => Ok(hold(&why)),
+        }
+    }
+
+    async fn preview_keep(
+        &self,
+        good: &GoodRevision,
+        ledger: &Ledger,
+        why: &Why,
+    ) -> Result<Preview, Outcome> {
+        let kept = self
+            .world
+            .journal()
+            .kept(good)
+            .map_err(|error| Outcome::Deferred {
+                reason: "journal".to_owned(),
+                message: chain(&error),
+            })?;
+        let preview = self
+            .preview_of("keep", good.commit().clone(), kept, ledger, Mode::Keep)
+            .await;
+        Ok(Preview {
+            why: match why {
+                Why::AtTip => None,
+                _ => Some(why_text(why)),
+            },
+            code: code_of(why),
+            ..preview
+        })
+    }
+
+    async fn preview_of(
+        &self,
+        target: &'static str,
+        revision: CommitId,
+        resolved: Resolved,
+        ledger: &Ledger,
+        mode: Mode,
+    ) -> Preview {
+        let observed = self.observe(&resolved.state, &ledger.inventory).await;
+        let plan = plan::plan(&resolved.state, &observed, &ledger.inventory, mode);
+        let mut contents = resolved.contents;
+        for step in &plan.steps {
+            match &step.action {
+                Action::WriteFile { file, .. } if file.secret => {
+                    contents.remove(&file.content);
+                }
+                Action::WriteFile { path, .. }
+                | Action::RemoveFile { path, .. }
+                | Action::RestoreFile { path, .. } => {
+                    if let Some(old) = self.world.files().read(path, LONGEST_DIFFED) {
+                        contents.insert(ContentId::of(&old), old);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Preview {
+            target,
+            revision: Some(revision),
+            why: None,
+            code: 0,
+            plan,
+            observed,
+            contents,
+        }
+    }
+}
+
+fn code_of(why: &Why) -> u8 {
+    match why {
+        Why::Rejected(_) => 3,
+        Why::Unknown(_) => 1,
+        Why::AtTip
+        | Why::Pinned(_)
+        | Why::Paused
+        | Why::Refused(_)
+        | Why::TriesSpent(..)
+        | Why::Deferred { .. } => 0,
+    }
+}
+
+fn hold(why: &Why) -> Preview {
+    Preview {
+        target: "hold",
+        revision: None,
+        why: Some(why_text(why)),
+        code: code_of(why),
+        plan: Plan::default(),
+        observed: ObservedState {
+            files: std::collections::BTreeMap::new(),
+            engine: crate::domain::observed::Seen::Absent,
+        },
+        contents: Contents::new(),
+    }
+}
