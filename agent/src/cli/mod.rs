@@ -1,5 +1,146 @@
-//! One file a verb. stdout is the answer, stderr the talk.
+//! The command line: one file a verb. stdout is the answer, stderr the talk.
 
+pub mod control;
 pub mod demo;
+mod device;
+mod history;
+pub mod lint;
+mod plan;
+pub mod render;
+mod requests;
+mod run;
+pub mod schema;
 pub mod show;
+mod status;
+mod sync;
+mod trust;
 pub mod verify;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The exit codes, as the README lists them.
+pub mod code {
+    /// Done; for `sync`: converged.
+    pub const DONE: u8 = 0;
+    /// Failed, worth trying again.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage or configuration.
+    pub const USAGE: u8 = 2;
+    /// Refused: trust, guard or schema.
+    pub const REFUSED: u8 = 3;
+}
+
+/// Where agent.toml is.
+pub const DEFAULT_CONFIG: &str = "/etc/evenkeel/agent.toml";
+
+/// Keeps this device at a signed git branch.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What names the device's configuration.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// The device's configuration.
+    #[arg(long, default_value = DEFAULT_CONFIG, value_name = "PATH")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Run(run::Args),
+    /// One pass now: asks the running daemon, or does it here where none runs.
+    Sync(sync::Args),
+    /// Where the device is, and whether that is where it should be.
+    Status(status::Args),
+    /// What a pass would change; changes nothing.
+    Plan(plan::Args),
+    /// The deployments this device made, how each ended and why.
+    History(history::Args),
+    /// Back to a good revision, with no network; holds there until `resume`.
+    Rollback(requests::RollbackArgs),
+    /// Stop applying changes; polling and reporting go on.
+    Pause(requests::PauseArgs),
+    /// Go on applying changes, after `pause` or `rollback`.
+    Resume(requests::ResumeArgs),
+    /// Whether a commit is trusted, and why.
+    Verify(verify::Args),
+    /// The trust state of this device.
+    Trust(trust::Args),
+    /// Check a fleet repository.
+    Lint(lint::Args),
+    /// Show what one device would get.
+    Render(render::Args),
+    /// JSON Schema of a document, for editors.
+    Schema(schema::Args),
+    /// The whole story on this machine in a minute.
+    Demo(demo::Args),
+    /// What the containers of the demo run.
+    #[command(hide = true)]
+    DemoApp(demo::AppArgs),
+}
+
+/// Parses the command line and does what it says. Returns the exit code.
+#[must_use]
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own rule: help and version are answers (0), the rest is wrong usage (2).
+            let _ = error.print();
+            return if error.use_stderr() { code::USAGE } else { code::DONE };
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Sync(args) => sync::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Rollback(args) => requests::rollback(&args),
+        Command::Pause(args) => requests::pause(&args),
+        Command::Resume(args) => requests::resume(&args),
+        Command::Verify(args) => {
+            verify::run(&args, &|path| device::configuration_at(path).map_err(|failure| failure.to_string()))
+        }
+        Command::Trust(args) => trust::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Render(args) => render::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoApp(args) => demo::app(&args),
+    }
+}
+
+/// Writes an answer to stdout. A reader that went away (`| head`) is no error.
+pub(crate) fn answer(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    if !text.ends_with('\n') {
+        let _ = out.write_all(b"\n");
+    }
+    let _ = out.flush();
+}
+
+/// Writes an error to stderr, and gives back its exit code.
+pub(crate) fn fail(code: u8, message: &str) -> u8 {
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "evenkeel: {message}");
+    code
+}
+
+/// The runtime: one thread, no pool but for blocking work.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, std::io::Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // gix's work; idle threads go away, so that an idle agent is one thread.
+        .thread_keep_alive(std::time::Duration::from_secs(1))
+        .build()
+}

@@ -1,5 +1,6 @@
 //! Answers as text and as JSON: pure functions over data.
 
+pub mod answer;
 pub mod history;
 pub mod plan;
 pub mod status;

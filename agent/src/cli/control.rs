@@ -1,0 +1,281 @@
+//! The socket in the state directory: how one evenkeel asks another.
+//!
+//! One JSON object a line. The client sends one request; the server answers with any number of `event` lines and one
+//! `answer` line. The socket is 0600 in a 0700 directory: whoever can open it may do what the agent may.
+
+use std::io::{self};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::show;
+use crate::adapter::report::Hub;
+use crate::daemon::{Answer, Ask, Asked};
+use crate::domain::revision::CommitId;
+
+/// The socket's name in the state directory.
+const NAME: &str = "evenkeel.sock";
+/// The longest request line in bytes.
+const LONGEST_REQUEST: u64 = 4096;
+/// How long a client may take to send its request.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "ask")]
+pub enum Request {
+    /// The report.
+    Status,
+    /// One pass now.
+    Sync,
+    /// What a pass would do.
+    Plan,
+    /// The deployments.
+    History,
+    /// Back to a good revision.
+    Rollback {
+        /// A prefix of its id.
+        rev: Option<String>,
+    },
+    /// Stop applying.
+    Pause,
+    /// Go on applying.
+    Resume,
+    /// Set the anti-rollback floor to this commit.
+    ResetFloor {
+        /// Its full id.
+        to: CommitId,
+    },
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// Something that happened meanwhile, for people.
+    Event(String),
+    /// The answer.
+    Answer {
+        /// The exit code that fits.
+        code: u8,
+        /// For people.
+        text: String,
+        /// For programs.
+        json: serde_json::Value,
+    },
+}
+
+/// A path to the socket that fits into a socket address however long the state directory's path is.
+struct Place {
+    // Held open while the path through it is used.
+    _dir: std::fs::File,
+    path: PathBuf,
+}
+
+fn place(state_dir: &Path) -> io::Result<Place> {
+    let dir = std::fs::File::open(state_dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
+    Ok(Place { _dir: dir, path })
+}
+
+/// Opens the socket for listening. The state directory's lock must be held: a socket that is there is a leftover.
+///
+/// # Errors
+/// The system's.
+pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(state_dir.join(NAME)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let place = place(state_dir)?;
+    let listener = UnixListener::bind(&place.path)?;
+    std::fs::set_permissions(
+        state_dir.join(NAME),
+        std::fs::Permissions::from_mode(0o600),
+    )?;
+    Ok(listener)
+}
+
+/// Removes the socket at the end.
+pub fn close(state_dir: &Path) {
+    let _ = std::fs::remove_file(state_dir.join(NAME));
+}
+
+/// Serves until dropped. One connection is served at a time a task; all on this thread.
+pub async fn serve(listener: UnixListener, hub: Rc<Hub>, asks: mpsc::Sender<Asked>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (hub, asks) = (Rc::clone(&hub), asks.clone());
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = serve_one(stream, &hub, &asks).await {
+                        tracing::debug!(%error, "a client at the socket went away");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept at the socket");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) -> io::Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let (read, mut write) = stream.into_split();
+    let mut text = String::new();
+    let mut reader = BufReader::new(read).take(LONGEST_REQUEST);
+    tokio::time::timeout(REQUEST_WITHIN, reader.read_line(&mut text))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let request: Request = match serde_json::from_str(&text) {
+        Ok(request) => request,
+        Err(error) => {
+            let message = format!("this daemon does not know that request: {error}");
+            return send(&mut write, &failed(super::code::USAGE, message)).await;
+        }
+    };
+    let ask = match request {
+        Request::Status => return send(&mut write, &status_line(hub)).await,
+        Request::Sync => Ask::Sync,
+        Request::Plan => Ask::Plan,
+        Request::History => Ask::History,
+        Request::Rollback { rev } => Ask::Rollback(rev),
+        Request::Pause => Ask::Pause,
+        Request::Resume => Ask::Resume,
+        Request::ResetFloor { to } => Ask::ResetFloor(to),
+    };
+    let mut events = hub.listen();
+    let (reply, mut answer) = oneshot::channel();
+    if asks.send(Asked { ask, reply }).await.is_err() {
+        return send(&mut write, &going()).await;
+    }
+    loop {
+        tokio::select! {
+            biased;
+            event = events.recv() => {
+                if let Ok(event) = event
+                    && let Some(text) = show::answer::event(&event)
+                {
+                    send(&mut write, &Line::Event(text)).await?;
+                }
+            }
+            answer = &mut answer => {
+                let line = answer.map_or_else(|_| going(), |answer| line_of(&answer, hub));
+                return send(&mut write, &line).await;
+            }
+        }
+    }
+}
+
+fn going() -> Line {
+    failed(super::code::FAILED, "the daemon is stopping".to_owned())
+}
+
+fn failed(code: u8, text: String) -> Line {
+    Line::Answer {
+        code,
+        json: serde_json::json!({ "error": &text }),
+        text,
+    }
+}
+
+fn status_line(hub: &Hub) -> Line {
+    let report = hub.report();
+    Line::Answer {
+        code: super::code::DONE,
+        text: String::new(),
+        json: show::status::json(&report),
+    }
+}
+
+/// An answer of the loop as a line.
+pub fn line_of(answer: &Answer, hub: &Hub) -> Line {
+    match answer {
+        Answer::Passed(outcome) => Line::Answer {
+            code: outcome.exit_code(),
+            text: show::answer::outcome(outcome, &hub.report()),
+            json: show::answer::outcome_json(outcome, &hub.report()),
+        },
+        Answer::Plan(preview) => Line::Answer {
+            code: preview.code,
+            text: String::new(),
+            json: show::plan::json(
+                preview.revision.as_ref(),
+                preview.target,
+                preview.why.as_deref(),
+                &preview.plan,
+                &preview.observed,
+                &preview.contents,
+            ),
+        },
+        Answer::History(history) => Line::Answer {
+            code: super::code::DONE,
+            text: String::new(),
+            json: show::history::json(history),
+        },
+        Answer::Done(text) => Line::Answer {
+            code: super::code::DONE,
+            text: text.clone(),
+            json: serde_json::json!({}),
+        },
+        Answer::Failed { code, message } => failed(*code, message.clone()),
+    }
+}
+
+async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, line: &Line) -> io::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+/// Asks the daemon of a state directory. `None`: nobody listens there. `event` is called for what happens meanwhile.
+///
+/// # Errors
+/// The connection's.
+pub async fn ask(
+    state_dir: &Path,
+    request: &Request,
+    mut event: impl FnMut(&str),
+) -> io::Result<Option<Line>> {
+    let Ok(place) = place(state_dir) else {
+        return Ok(None);
+    };
+    let stream = match UnixStream::connect(&place.path).await {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let (read, mut write) = stream.into_split();
+    let mut text = serde_json::to_string(request)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await?;
+    let mut lines = BufReader::new(read).lines();
+    while let Some(text) = lines.next_line().await? {
+        match serde_json::from_str(&text)? {
+            Line::Event(text) => event(&text),
+            line @ Line::Answer { .. } => return Ok(Some(line)),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the daemon went away before it answered",
+    ))
+}
+

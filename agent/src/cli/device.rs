@@ -1,0 +1,377 @@
+//! Opening this device: configuration, state directory, adapters. Only here do the loop and the adapters meet.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use evenkeel_schema::agent_config::{self, AgentConfig};
+use evenkeel_schema::name::DeviceId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::control::{self, Line, Request};
+use super::{ConfigArgs, code, fail, sync};
+use crate::adapter::clock::SystemClock;
+use crate::adapter::engine::BollardEngine;
+use crate::adapter::files::RootedFiles;
+use crate::adapter::git::GitSource;
+use crate::adapter::journal::{Opened, Store};
+use crate::adapter::probes::NetworkProbes;
+use crate::adapter::report::Hub;
+use crate::adapter::state_dir::{Binding, StateDir, StateDirError};
+use crate::adapter::units::Systemctl;
+use crate::cycle::{Agent, Interrupt, Remote, Session, Settings};
+use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
+use crate::domain::revision::Timestamp;
+use crate::domain::text::chain;
+use crate::port::World;
+use crate::port::clock::Clock as _;
+use crate::port::journal::Journal as _;
+use crate::trust::policy::{NamedBytes, TrustPolicy};
+
+/// The longest configuration or trust file in bytes.
+const LONGEST_FILE: u64 = 4 * 1024 * 1024;
+
+/// Why a device could not be opened or asked: an exit code and one sentence with the next move.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Failure {
+    /// Wrong usage or configuration.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: code::USAGE,
+            message: message.into(),
+        }
+    }
+
+    /// Worth trying again.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: code::FAILED,
+            message: message.into(),
+        }
+    }
+
+    /// Tells it on stderr, and gives back the exit code.
+    pub(super) fn tell(&self) -> u8 {
+        fail(self.code, &self.message)
+    }
+}
+
+/// What a verb needs of the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Its memory alone.
+    State,
+    /// A usable trust policy, too: no keys, no start.
+    Trust,
+}
+
+/// A device with everything open, under its lock.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) agent: Agent<Outside>,
+    pub(super) hub: Rc<Hub>,
+    pub(super) state_dir: PathBuf,
+    // Held until the end: the lock goes with it.
+    _state: StateDir,
+}
+
+/// The outside of a real device.
+#[derive(Debug)]
+pub(super) struct Outside {
+    source: GitSource,
+    engine: BollardEngine,
+    files: RootedFiles,
+    units: Systemctl,
+    journal: Store,
+    reporter: Rc<Hub>,
+    clock: SystemClock,
+    probes: NetworkProbes,
+    config: AgentConfig,
+}
+
+impl World for Outside {
+    type Source = GitSource;
+    type Engine = BollardEngine;
+    type Files = RootedFiles;
+    type Units = Systemctl;
+    type Journal = Store;
+    type Reporter = Hub;
+    type Clock = SystemClock;
+    type Probes = NetworkProbes;
+
+    fn source(&self) -> &GitSource {
+        &self.source
+    }
+    fn engine(&self) -> &BollardEngine {
+        &self.engine
+    }
+    fn files(&self) -> &RootedFiles {
+        &self.files
+    }
+    fn units(&self) -> &Systemctl {
+        &self.units
+    }
+    fn journal(&self) -> &Store {
+        &self.journal
+    }
+    fn reporter(&self) -> &Hub {
+        &self.reporter
+    }
+    fn clock(&self) -> &SystemClock {
+        &self.clock
+    }
+    fn probes(&self) -> &NetworkProbes {
+        &self.probes
+    }
+    fn policy(&self) -> Result<TrustPolicy, String> {
+        policy(&self.config)
+    }
+}
+
+/// The wall clock, for showing how long ago something was.
+pub(super) fn now() -> Timestamp {
+    SystemClock::new().now()
+}
+
+/// Reads a file of bounded size.
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(std::io::Error::other(format!(
+            "it is larger than {LONGEST_FILE} bytes"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The device's configuration.
+pub(super) fn configuration(args: &ConfigArgs) -> Result<AgentConfig, Failure> {
+    configuration_at(&args.config)
+}
+
+/// The configuration in a file.
+pub(super) fn configuration_at(path: &Path) -> Result<AgentConfig, Failure> {
+    let bytes = read(path).map_err(|error| {
+        Failure::usage(format!(
+            "cannot read the configuration {}: {error}\nhint: write it, or name it with --config PATH",
+            path.display()
+        ))
+    })?;
+    agent_config::parse(&path.display().to_string(), &bytes)
+        .map_err(|problems| Failure::usage(problems.to_string()))
+}
+
+/// The trust policy of a configuration, read from its files.
+pub(super) fn policy(config: &AgentConfig) -> Result<TrustPolicy, String> {
+    let trust = &config.trust;
+    let file = |path: &Path, what: &str| {
+        read(path).map_err(|error| format!("cannot read {what} {}: {error}", path.display()))
+    };
+    let signers = file(&trust.allowed_signers, "trust.allowed_signers")?;
+    let revoked = match &trust.revoked {
+        Some(path) => Some((path.display().to_string(), file(path, "trust.revoked")?)),
+        None => None,
+    };
+    TrustPolicy::load(
+        trust,
+        &config.source.branch,
+        NamedBytes {
+            name: &trust.allowed_signers.display().to_string(),
+            bytes: &signers,
+        },
+        revoked.as_ref().map(|(name, bytes)| NamedBytes { name, bytes }),
+        &jiff::tz::TimeZone::system(),
+    )
+    .map_err(|error| chain(&error))
+}
+
+fn host_name() -> Option<DeviceId> {
+    let name = rustix::system::uname();
+    name.nodename().to_str().ok()?.parse().ok()
+}
+
+/// Opens the device: takes its lock, so that no other agent works on the same state.
+pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
+    let config = configuration(args)?;
+    if need == Need::Trust {
+        policy(&config).map_err(Failure::usage)?;
+    }
+    let state = StateDir::open(&config.state_dir).map_err(|error| match error {
+        StateDirError::Locked { .. } => Failure::failed(chain(&error)),
+        _ => Failure::usage(chain(&error)),
+    })?;
+    let device = match &config.device.id {
+        Some(id) => id.clone(),
+        None => host_name().ok_or_else(|| {
+            Failure::usage("the host name cannot be a device id: set `id` under [device]")
+        })?,
+    };
+    let renamed = match state
+        .bind_device(&device)
+        .map_err(|error| Failure::failed(chain(&error)))?
+    {
+        Binding::First | Binding::Same => None,
+        Binding::Changed(was) => Some(format!(
+            "this device was `{was}` at its first start and is called `{device}` now: set `id` under [device] to \
+             what it is, or give it a new state directory"
+        )),
+    };
+    let Opened { store, warnings } =
+        Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
+    let source = GitSource::new(&config.source, &config.state_dir.join("git"))
+        .map_err(|error| Failure::usage(chain(&error)))?;
+    let report = store.ledger().report.unwrap_or_default();
+    let hub = Rc::new(Hub::new(report.clone()));
+    for warning in warnings {
+        tracing::warn!("{warning}");
+        let _ = crate::port::reporter::Reporter::tell(
+            &*hub,
+            &crate::port::reporter::Event::Notice(warning),
+        );
+    }
+    let settings = settings(&config, device.clone(), renamed)?;
+    let state_dir = config.state_dir.clone();
+    let world = Outside {
+        source,
+        engine: BollardEngine::connect(&config.engine.socket, &device, &config.root),
+        files: RootedFiles::new(&config.root, &config.state_dir)
+            .map_err(|error| Failure::usage(chain(&error)))?,
+        units: Systemctl::new(),
+        journal: store,
+        reporter: Rc::clone(&hub),
+        clock: SystemClock::new(),
+        probes: NetworkProbes::new(),
+        config,
+    };
+    Ok(Device {
+        agent: Agent {
+            world,
+            settings,
+            session: Session::from_report(report),
+            interrupt: Rc::new(Interrupt::default()),
+        },
+        hub,
+        state_dir,
+        _state: state,
+    })
+}
+
+fn settings(
+    config: &AgentConfig,
+    device: DeviceId,
+    renamed: Option<String>,
+) -> Result<Settings, Failure> {
+    let pin = match &config.trust.pin {
+        Some(text) => Some(text.parse().map_err(|error| {
+            Failure::usage(format!("trust.pin: {error}"))
+        })?),
+        None => None,
+    };
+    let local = config
+        .source
+        .urls
+        .iter()
+        .all(|url| url.starts_with("file:") || url.starts_with('/'));
+    Ok(Settings {
+        device,
+        renamed,
+        labels: config.device.labels.clone(),
+        branch: config.source.branch.clone(),
+        guard: config.guard.clone(),
+        fleet: config.trust.fleet.clone(),
+        floor: config.trust.floor,
+        pin,
+        interval: config.source.interval,
+        max_age: config.trust.max_age,
+        state_dir: config.state_dir.display().to_string(),
+        remote: if local { Remote::Local } else { Remote::Network },
+    })
+}
+
+/// Asks the daemon of this device; `None` where none runs.
+pub(super) fn ask(args: &ConfigArgs, request: &Request) -> Result<Option<Line>, Failure> {
+    let config = configuration(args)?;
+    let runtime = super::runtime()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime
+        .block_on(control::ask(&config.state_dir, request, |event| {
+            if sync::watching() {
+                fail(0, event);
+            }
+        }))
+        .map_err(|error| Failure::failed(format!("cannot ask the running daemon: {error}")))
+}
+
+/// Asks the daemon, or does it here where none runs.
+pub(super) fn ask_or_do_here(args: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
+    match ask(args, request)? {
+        Some(line) => Ok(line),
+        None => do_here(args, request),
+    }
+}
+
+/// Asks the daemon, or does it here where none runs; shows the answer and gives back its code.
+pub(super) fn ask_or_do(args: &ConfigArgs, request: &Request, json: bool) -> u8 {
+    match ask_or_do_here(args, request) {
+        Ok(line) => sync::show(&line, json),
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Does a request without a daemon: the same loop, once, under the same lock; `status` works meanwhile.
+fn do_here(args: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
+    crate::telemetry::install(crate::telemetry::Format::Text);
+    let device = open(args, Need::Trust)?;
+    let runtime = super::runtime()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let local = tokio::task::LocalSet::new();
+    local
+        .block_on(&runtime, once(&device, request))
+        .map_err(|error| Failure::failed(format!("cannot serve: {error}")))
+}
+
+async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
+    let (asks, mut requests) = mpsc::channel(16);
+    let (signals, mut signalled) = mpsc::channel(4);
+    let listener = control::listen(&device.state_dir)?;
+    tokio::task::spawn_local(control::serve(listener, Rc::clone(&device.hub), asks));
+    tokio::task::spawn_local(super::run::forward(signals)?);
+    let mut daemon = Daemon::new(&device.agent);
+    let (reply, answer) = oneshot::channel();
+    let ask = match request {
+        Request::Status | Request::Sync => Ask::Sync,
+        Request::Plan => Ask::Plan,
+        Request::History => Ask::History,
+        Request::Rollback { rev } => Ask::Rollback(rev.clone()),
+        Request::Pause => Ask::Pause,
+        Request::Resume => Ask::Resume,
+        Request::ResetFloor { to } => Ask::ResetFloor(to.clone()),
+    };
+    let answer = match daemon.begin(Asked { ask, reply }).await {
+        Pass::Needed => {
+            let outcome = daemon
+                .run(Run::Once, &mut requests, &mut signalled)
+                .await;
+            answer.await.unwrap_or(Answer::Passed(outcome))
+        }
+        Pass::NotNeeded => answer.await.unwrap_or(Answer::Failed {
+            code: code::FAILED,
+            message: "stopped before its end".to_owned(),
+        }),
+    };
+    control::close(&device.state_dir);
+    Ok(control::line_of(&answer, &device.hub))
+}

@@ -1,0 +1,62 @@
+//! `evenkeel status`: where the device is, and whether that is where it should be.
+
+use std::time::Duration;
+
+use super::control::{Line, Request};
+use super::{ConfigArgs, answer, device, show};
+use crate::domain::outcome::Report;
+
+/// Time between two looks of `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Revision, conditions, apps, drift, last poll, next poll.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    /// Look again each second, until interrupted.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> u8 {
+    loop {
+        let report = match look(&args.config) {
+            Ok(report) => report,
+            Err(failure) => return failure.tell(),
+        };
+        let text = if args.json {
+            show::status::json(&report).to_string()
+        } else {
+            show::status::human(&report, device::now(), show::Style::of_stdout())
+        };
+        if !args.watch {
+            answer(&text);
+            return super::code::DONE;
+        }
+        if !args.json && show::Style::of_stdout() == show::Style::Colour {
+            answer("\x1b[2J\x1b[H");
+        }
+        answer(&text);
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn look(config: &ConfigArgs) -> Result<Report, device::Failure> {
+    if let Some(Line::Answer { json, .. }) = device::ask(config, &Request::Status)? {
+        return serde_json::from_value(json).map_err(|error| {
+            device::Failure::failed(format!("the daemon's answer cannot be read: {error}"))
+        });
+    }
+    let device = device::open(config, device::Need::State)?;
+    let mut report = device.agent.session.report();
+    if report.device.is_empty() {
+        report.device = device.agent.settings.device.to_string();
+        report.branch.clone_from(&device.agent.settings.branch);
+    }
+    Ok(report)
+}
