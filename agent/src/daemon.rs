@@ -287,8 +287,8 @@ impl<'a, W: World> Daemon<'a, W> {
     fn roll_back(&self, rev: Option<&str>) -> Result<(), Answer> {
         let journal = self.agent.world.journal();
         let ledger = journal.ledger();
-        let target = rollback_target(&ledger, rev)
-            .map_err(|message| Answer::Failed { code: 2, message })?;
+        let target =
+            rollback_target(&ledger, rev).map_err(|message| Answer::Failed { code: 2, message })?;
         let pin = Pin {
             commit: target.commit().clone(),
             at: self.agent.world.clock().now(),
@@ -393,7 +393,11 @@ pub fn rollback_target<'l>(
     rev: Option<&str>,
 ) -> Result<&'l GoodRevision, String> {
     let list = || {
-        let kept: Vec<&str> = ledger.good.iter().map(|good| good.commit().short()).collect();
+        let kept: Vec<&str> = ledger
+            .good
+            .iter()
+            .map(|good| good.commit().short())
+            .collect();
         format!("kept here: {}", kept.join(", "))
     };
     if let Some(rev) = rev {
@@ -415,7 +419,9 @@ pub fn rollback_target<'l>(
         None => ledger.last_good(),
     };
     let Some(current) = current else {
-        return Err("nothing has been good on this device yet: there is nothing to go back to".to_owned());
+        return Err(
+            "nothing has been good on this device yet: there is nothing to go back to".to_owned(),
+        );
     };
     ledger
         .good
@@ -429,3 +435,7 @@ pub fn rollback_target<'l>(
             )
         })
 }
+
+#[cfg(test)]
+#[path = "daemon/tests.rs"]
+mod tests;

@@ -13,6 +13,8 @@
 
 pub mod adapter;
 pub mod cli;
+pub mod cycle;
+pub mod daemon;
 pub mod domain;
 pub mod gate;
 pub mod plan;
@@ -20,4 +22,5 @@ pub mod port;
 pub mod resolve;
 pub mod schedule;
 pub mod select;
+pub mod telemetry;
 pub mod trust;

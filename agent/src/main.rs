@@ -1,2 +1,7 @@
-//! evenkeel.
-fn main() {}
+//! The one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(evenkeel::cli::main())
+}

@@ -97,10 +97,7 @@ pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
     }
     let place = place(state_dir)?;
     let listener = UnixListener::bind(&place.path)?;
-    std::fs::set_permissions(
-        state_dir.join(NAME),
-        std::fs::Permissions::from_mode(0o600),
-    )?;
+    std::fs::set_permissions(state_dir.join(NAME), std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
@@ -278,4 +275,3 @@ pub async fn ask(
         "the daemon went away before it answered",
     ))
 }
-

@@ -25,6 +25,7 @@ use crate::domain::text::chain;
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
+use crate::port::reporter::{Event, Reporter as _};
 use crate::trust::policy::{NamedBytes, TrustPolicy};
 
 /// The longest configuration or trust file in bytes.
@@ -192,7 +193,9 @@ pub(super) fn policy(config: &AgentConfig) -> Result<TrustPolicy, String> {
             name: &trust.allowed_signers.display().to_string(),
             bytes: &signers,
         },
-        revoked.as_ref().map(|(name, bytes)| NamedBytes { name, bytes }),
+        revoked
+            .as_ref()
+            .map(|(name, bytes)| NamedBytes { name, bytes }),
         &jiff::tz::TimeZone::system(),
     )
     .map_err(|error| chain(&error))
@@ -229,28 +232,26 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
              what it is, or give it a new state directory"
         )),
     };
-    let Opened { store, warnings } =
-        Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
-    let source = GitSource::new(&config.source, &config.state_dir.join("git"))
+    let Opened {
+        journal,
+        damaged,
+        warnings,
+    } = Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
+    let source = GitSource::new(&config.source, config.state_dir.join("git"))
         .map_err(|error| Failure::usage(chain(&error)))?;
-    let report = store.ledger().report.unwrap_or_default();
+    let report = journal.ledger().report.unwrap_or_default();
     let hub = Rc::new(Hub::new(report.clone()));
-    for warning in warnings {
-        tracing::warn!("{warning}");
-        let _ = crate::port::reporter::Reporter::tell(
-            &*hub,
-            &crate::port::reporter::Event::Notice(warning),
-        );
+    for warning in damaged.into_iter().chain(warnings) {
+        hub.tell(&Event::Notice(warning));
     }
     let settings = settings(&config, device.clone(), renamed)?;
     let state_dir = config.state_dir.clone();
     let world = Outside {
         source,
         engine: BollardEngine::connect(&config.engine.socket, &device, &config.root),
-        files: RootedFiles::new(&config.root, &config.state_dir)
-            .map_err(|error| Failure::usage(chain(&error)))?,
+        files: RootedFiles::new(&config.root, &state),
         units: Systemctl::new(),
-        journal: store,
+        journal,
         reporter: Rc::clone(&hub),
         clock: SystemClock::new(),
         probes: NetworkProbes::new(),
@@ -275,9 +276,10 @@ fn settings(
     renamed: Option<String>,
 ) -> Result<Settings, Failure> {
     let pin = match &config.trust.pin {
-        Some(text) => Some(text.parse().map_err(|error| {
-            Failure::usage(format!("trust.pin: {error}"))
-        })?),
+        Some(text) => Some(
+            text.parse()
+                .map_err(|error| Failure::usage(format!("trust.pin: {error}")))?,
+        ),
         None => None,
     };
     let local = config
@@ -297,15 +299,19 @@ fn settings(
         interval: config.source.interval,
         max_age: config.trust.max_age,
         state_dir: config.state_dir.display().to_string(),
-        remote: if local { Remote::Local } else { Remote::Network },
+        remote: if local {
+            Remote::Local
+        } else {
+            Remote::Network
+        },
     })
 }
 
 /// Asks the daemon of this device; `None` where none runs.
 pub(super) fn ask(args: &ConfigArgs, request: &Request) -> Result<Option<Line>, Failure> {
     let config = configuration(args)?;
-    let runtime = super::runtime()
-        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let runtime =
+        super::runtime().map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     runtime
         .block_on(control::ask(&config.state_dir, request, |event| {
             if sync::watching() {
@@ -335,8 +341,8 @@ pub(super) fn ask_or_do(args: &ConfigArgs, request: &Request, json: bool) -> u8 
 fn do_here(args: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
     crate::telemetry::install(crate::telemetry::Format::Text);
     let device = open(args, Need::Trust)?;
-    let runtime = super::runtime()
-        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let runtime =
+        super::runtime().map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let local = tokio::task::LocalSet::new();
     local
         .block_on(&runtime, once(&device, request))
@@ -362,9 +368,7 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     };
     let answer = match daemon.begin(Asked { ask, reply }).await {
         Pass::Needed => {
-            let outcome = daemon
-                .run(Run::Once, &mut requests, &mut signalled)
-                .await;
+            let outcome = daemon.run(Run::Once, &mut requests, &mut signalled).await;
             answer.await.unwrap_or(Answer::Passed(outcome))
         }
         Pass::NotNeeded => answer.await.unwrap_or(Answer::Failed {

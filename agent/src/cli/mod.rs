@@ -3,17 +3,17 @@
 pub mod control;
 pub mod demo;
 mod device;
-mod history;
+pub mod history;
 pub mod lint;
-mod plan;
+pub mod plan;
 pub mod render;
-mod requests;
-mod run;
+pub mod requests;
+pub mod run;
 pub mod schema;
 pub mod show;
-mod status;
-mod sync;
-mod trust;
+pub mod status;
+pub mod sync;
+pub mod trust;
 pub mod verify;
 
 use std::io::Write as _;
@@ -95,7 +95,11 @@ pub fn main() -> u8 {
         Err(error) => {
             // clap's own rule: help and version are answers (0), the rest is wrong usage (2).
             let _ = error.print();
-            return if error.use_stderr() { code::USAGE } else { code::DONE };
+            return if error.use_stderr() {
+                code::USAGE
+            } else {
+                code::DONE
+            };
         }
     };
     match cli.command {
@@ -107,9 +111,9 @@ pub fn main() -> u8 {
         Command::Rollback(args) => requests::rollback(&args),
         Command::Pause(args) => requests::pause(&args),
         Command::Resume(args) => requests::resume(&args),
-        Command::Verify(args) => {
-            verify::run(&args, &|path| device::configuration_at(path).map_err(|failure| failure.to_string()))
-        }
+        Command::Verify(args) => verify::run(&args, &|path| {
+            device::configuration_at(path).map_err(|failure| failure.to_string())
+        }),
         Command::Trust(args) => trust::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Render(args) => render::run(&args),

@@ -17,7 +17,9 @@ pub struct Args {
 pub fn run(args: &Args) -> u8 {
     match device::ask_or_do_here(&args.config, &Request::Plan) {
         // A plan, refused tip or not; anything else is an error and is told as one.
-        Ok(Line::Answer { code, json, .. }) if !args.json && json.get("steps").is_some_and(serde_json::Value::is_array) => {
+        Ok(Line::Answer { code, json, .. })
+            if !args.json && json.get("steps").is_some_and(serde_json::Value::is_array) =>
+        {
             answer(&show::plan::human(&json, show::Style::of_stdout()));
             code
         }

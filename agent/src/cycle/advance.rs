@@ -7,9 +7,7 @@ use super::steps::{Run, Staging, describe};
 use super::watch::Watched;
 use super::{Agent, CycleError, Interruption, Passed, Remote, later};
 use crate::domain::desired::Resolved;
-use crate::domain::history::{
-    Deferral, Deployment, DeploymentResult, Ledger, Refusal, Trial,
-};
+use crate::domain::history::{Deferral, Deployment, DeploymentResult, Ledger, Refusal, Trial};
 use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::{CommitId, Timestamp};
 use crate::gate::Healthy;
@@ -80,11 +78,7 @@ impl<W: World> Agent<W> {
                     steps,
                 ))?;
                 let ledger = journal.ledger();
-                self.settle_inventory(
-                    &prepared.resolved.state,
-                    &prepared.plan,
-                    &ledger.inventory,
-                )?;
+                self.settle_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
                 if let Some(good) = ledger.last_good() {
                     // Arms the restart policies, and finds everything else in place.
                     self.keep(good, &Why::AtTip).await?;
@@ -226,7 +220,10 @@ impl<W: World> Agent<W> {
         };
         let Some(proof) = Healthy::same_content(&resolved.state, good) else {
             return self
-                .hold(ledger, &Why::Unknown("its content is not last-good's".to_owned()))
+                .hold(
+                    ledger,
+                    &Why::Unknown("its content is not last-good's".to_owned()),
+                )
                 .await;
         };
         let began = self.world.clock().now();

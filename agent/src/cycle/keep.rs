@@ -34,11 +34,7 @@ pub(super) struct Kept {
 
 impl<W: World> Agent<W> {
     /// Puts the device at a good revision, or finds it there.
-    pub(super) async fn keep(
-        &self,
-        good: &GoodRevision,
-        why: &Why,
-    ) -> Result<Outcome, CycleError> {
+    pub(super) async fn keep(&self, good: &GoodRevision, why: &Why) -> Result<Outcome, CycleError> {
         let began = self.world.clock().now();
         let before = self.session.report().revision.applied;
         let kept = self.put_back(good, why, began).await?;
@@ -225,7 +221,10 @@ impl<W: World> Agent<W> {
         kept: &Kept,
     ) -> Result<(), CycleError> {
         let armed_only = plan.steps.iter().all(|step| {
-            matches!(step.action, Action::SetRestart { .. } | Action::DisownFile { .. })
+            matches!(
+                step.action,
+                Action::SetRestart { .. } | Action::DisownFile { .. }
+            )
         });
         if armed_only {
             // The end of a deployment that the history has already.
@@ -398,8 +397,7 @@ impl<W: World> Agent<W> {
         self.session.update(&self.world, |report| {
             report.drift = drift.to_vec();
         });
-        self.session
-            .says(&self.world, ConditionType::Drifted, says);
+        self.session.says(&self.world, ConditionType::Drifted, says);
     }
 
     /// The end of a cycle: conditions, phase, and the report on disk where something changed.

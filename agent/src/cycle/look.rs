@@ -95,7 +95,10 @@ impl<W: World> Agent<W> {
 
     /// Asks trust, and says what it answers.
     pub(super) fn judge(&self, raw: &RawCommit, floor: Option<&Floor>) -> Newest {
-        let says = |says| self.session.says(&self.world, ConditionType::Verified, says);
+        let says = |says| {
+            self.session
+                .says(&self.world, ConditionType::Verified, says)
+        };
         let policy = match self.world.policy() {
             Ok(policy) => policy,
             Err(why) => {
@@ -181,11 +184,20 @@ impl<W: World> Agent<W> {
         let most = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
         let days = age / 86_400;
         let says = if clock.now() < clock.build_time() {
-            Says::unknown("NoClock", "this device's clock is wrong, so the branch's age is not known")
+            Says::unknown(
+                "NoClock",
+                "this device's clock is wrong, so the branch's age is not known",
+            )
         } else if age > most {
-            Says::yes("TooOld", format!("the newest commit of the branch is {days} days old"))
+            Says::yes(
+                "TooOld",
+                format!("the newest commit of the branch is {days} days old"),
+            )
         } else {
-            Says::no("Fresh", format!("the newest commit of the branch is {days} days old"))
+            Says::no(
+                "Fresh",
+                format!("the newest commit of the branch is {days} days old"),
+            )
         };
         self.session.says(&self.world, ConditionType::Stale, says);
     }

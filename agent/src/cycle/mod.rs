@@ -145,13 +145,13 @@ impl<W: World> Agent<W> {
         self.session.phase(&self.world, Phase::Fetching);
         let newest = match (&ledger.pin, urgency) {
             // A rollback that has not arrived yet waits for no network.
-            (Some(pin), _) if self.session.report().revision.applied.as_ref() != Some(&pin.commit) => {
+            (Some(pin), _)
+                if self.session.report().revision.applied.as_ref() != Some(&pin.commit) =>
+            {
                 Newest::Unknown("the remote was not asked".to_owned())
             }
             (_, Urgency::Boot) => self.look_back(&ledger, floor.as_ref()).await?,
-            (_, Urgency::Scheduled | Urgency::Asked) => {
-                self.look(&ledger, floor.as_ref()).await?
-            }
+            (_, Urgency::Scheduled | Urgency::Asked) => self.look(&ledger, floor.as_ref()).await?,
         };
         let ledger = self.world.journal().ledger();
         match select::choose(newest, &ledger, self.world.clock().now(), urgency) {
@@ -161,7 +161,9 @@ impl<W: World> Agent<W> {
             }
             Target::Keep(good, why) => self.keep(&good, &why).await.map(later),
             Target::Advance(commit) => match self.prepare(&commit, &ledger).await? {
-                Preparation::Rejected(rejection) => self.stay(&ledger, Why::Rejected(rejection)).await,
+                Preparation::Rejected(rejection) => {
+                    self.stay(&ledger, Why::Rejected(rejection)).await
+                }
                 Preparation::Refused(refusal) => self.stay(&ledger, Why::Refused(refusal)).await,
                 Preparation::Waiting(waiting) => {
                     self.stay_waiting(&ledger, commit.id(), waiting).await
@@ -176,13 +178,17 @@ impl<W: World> Agent<W> {
     async fn floor(&self, ledger: &Ledger) -> Result<Option<Floor>, Outcome> {
         let journal = self.world.journal();
         let file = journal.floor_file().unwrap_or_else(|error| {
-            self.session
-                .notice(&self.world, &format!("the floor file: {}", session::chain(&error)));
+            self.session.notice(
+                &self.world,
+                &format!("the floor file: {}", session::chain(&error)),
+            );
             None
         });
         let reference = self.world.source().floor_ref().unwrap_or_else(|error| {
-            self.session
-                .notice(&self.world, &format!("the floor's ref: {}", session::chain(&error)));
+            self.session.notice(
+                &self.world,
+                &format!("the floor's ref: {}", session::chain(&error)),
+            );
             None
         });
         match reconcile(file.clone(), reference.clone(), ledger.floor.clone()) {
@@ -199,9 +205,10 @@ impl<W: World> Agent<W> {
                 }
                 Ok(Some(floor))
             }
-            FloorVerdict::Conflict(message) => Err(self.lost(&format!(
-                "the copies of the anti-rollback floor contradict each other ({message}); \
-                 `evenkeel trust reset --to <commit>` sets it again"
+            FloorVerdict::Conflict { one, other } => Err(self.lost(&format!(
+                "two copies of the anti-rollback floor contradict each other ({} says {}, {} says {}); \
+                 `evenkeel trust reset --to <commit>` sets it again",
+                one.0, one.1.commit, other.0, other.1.commit
             ))),
             FloorVerdict::None if self.has_run_here(ledger).await => Err(self.lost(
                 "containers of this device exist, but every copy of the anti-rollback floor is lost; \

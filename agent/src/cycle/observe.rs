@@ -50,7 +50,12 @@ impl<W: World> Agent<W> {
         if !ledger.good.is_empty() || !ledger.inventory.services.is_empty() {
             return true;
         }
-        match self.world.engine().observe(&self.settings.device, &[]).await {
+        match self
+            .world
+            .engine()
+            .observe(&self.settings.device, &[])
+            .await
+        {
             Ok(view) => !view.containers.is_empty(),
             Err(_) => false,
         }
@@ -70,9 +75,7 @@ impl<W: World> Agent<W> {
                     service: service.clone(),
                 };
                 let container = match &observed.engine {
-                    Seen::Present(view) => {
-                        view.containers.get(&id).and_then(|all| all.first())
-                    }
+                    Seen::Present(view) => view.containers.get(&id).and_then(|all| all.first()),
                     Seen::Absent => None,
                     Seen::Unknown(_) => {
                         unknown = true;
@@ -135,8 +138,7 @@ impl<W: World> Agent<W> {
         } else {
             Says::no("Unhealthy", format!("not well: {}", bad.join(", ")))
         };
-        self.session
-            .says(&self.world, ConditionType::Healthy, says);
+        self.session.says(&self.world, ConditionType::Healthy, says);
         bad.is_empty() && !unknown
     }
 }

@@ -100,12 +100,7 @@ impl<W: World> Agent<W> {
             return Ok(Preparation::Rejected(rejection));
         }
         let observed = self.observe(&resolved.state, &ledger.inventory).await;
-        let plan = plan::plan(
-            &resolved.state,
-            &observed,
-            &ledger.inventory,
-            Mode::Advance,
-        );
+        let plan = plan::plan(&resolved.state, &observed, &ledger.inventory, Mode::Advance);
         if let Some(blocked) = plan.blocked.first() {
             let message = format!("{}: {}", blocked.resource, blocked.why);
             return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
@@ -141,32 +136,27 @@ impl<W: World> Agent<W> {
             Retry::Never => reject("too-large", chain(&error)),
             Retry::Later => Obstacle::Waiting(Waiting::new("store", chain(&error))),
         };
-        let first = vec![
-            "fleet.toml".to_owned(),
-            "groups".to_owned(),
-            format!("devices/{}.toml", settings.device),
-        ];
+        let first = resolve::first_documents(&settings.device);
         let mut tree = source
             .read(commit.tree(), &first)
             .await
             .map_err(unreadable)?;
-        let selection = resolve::select(&settings.device, &settings.labels, &tree)
+        let selection = resolve::apps_of(&settings.device, &settings.labels, &tree)
             .map_err(|problems| reject("schema", problems.to_string()))?;
         if let Some(fleet) = &settings.fleet
-            && selection.fleet() != fleet
+            && selection.fleet != *fleet
         {
             return Err(reject(
                 "wrong-fleet",
                 format!(
                     "the repository is of the fleet `{}`, and this device belongs to `{fleet}`",
-                    selection.fleet()
+                    selection.fleet
                 ),
             ));
         }
-        let second: Vec<String> = selection.apps().map(|app| format!("apps/{app}")).collect();
         tree.extend(
             source
-                .read(commit.tree(), &second)
+                .read(commit.tree(), &selection.documents())
                 .await
                 .map_err(unreadable)?,
         );
@@ -175,7 +165,11 @@ impl<W: World> Agent<W> {
     }
 
     /// The owner's limits, on what was resolved and on where its paths really lead.
-    pub(super) fn allow(&self, commit: &VerifiedCommit, resolved: &Resolved) -> Result<(), Rejection> {
+    pub(super) fn allow(
+        &self,
+        commit: &VerifiedCommit,
+        resolved: &Resolved,
+    ) -> Result<(), Rejection> {
         let settings = &self.settings;
         let mut wrong: Vec<String> =
             guard::violations(&resolved.state, &settings.guard, &settings.state_dir)
@@ -186,7 +180,7 @@ impl<W: World> Agent<W> {
             match self.world.files().check(path, file) {
                 Ok(real) => {
                     if let Some(why) =
-                        guard::path_violation(&real, &settings.guard, &settings.state_dir)
+                        guard::path_violation(real.as_str(), &settings.guard, &settings.state_dir)
                     {
                         wrong.push(format!("file{path} (really {real}): {why}"));
                     }
@@ -288,9 +282,7 @@ impl<W: World> Agent<W> {
                 ));
             }
             if let Some(why) = keep {
-                files
-                    .keep_copy(path, *why)
-                    .map_err(|error| chain(&error))?;
+                files.keep_copy(path, *why).map_err(|error| chain(&error))?;
             }
             files
                 .stage(path, file, content)

@@ -161,7 +161,9 @@ impl Session {
 
     /// Sets what runs.
     pub fn applied<W: World>(&self, world: &W, commit: &CommitId) {
-        self.update(world, |report| report.revision.applied = Some(commit.clone()));
+        self.update(world, |report| {
+            report.revision.applied = Some(commit.clone())
+        });
     }
 }
 
@@ -189,16 +191,28 @@ pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says)
     let unstalled = Says::no("Progressing", "no person is needed");
     match outcome {
         Outcome::Converged | Outcome::Applied { .. } | Outcome::Healed { .. } if healthy => [
-            (Ready, Says::yes("Converged", "at the branch's tip, and healthy")),
+            (
+                Ready,
+                Says::yes("Converged", "at the branch's tip, and healthy"),
+            ),
             (Reconciling, settled),
             (Stalled, unstalled),
         ],
         Outcome::Converged | Outcome::Applied { .. } | Outcome::Healed { .. } => [
-            (Ready, Says::no("Unhealthy", "at the branch's tip, but not healthy")),
-            (Reconciling, Says::yes("Healing", "the next pass looks again")),
+            (
+                Ready,
+                Says::no("Unhealthy", "at the branch's tip, but not healthy"),
+            ),
+            (
+                Reconciling,
+                Says::yes("Healing", "the next pass looks again"),
+            ),
             (
                 Stalled,
-                Says::yes("Unhealthy", "the declared state is applied and does not get healthy"),
+                Says::yes(
+                    "Unhealthy",
+                    "the declared state is applied and does not get healthy",
+                ),
             ),
         ],
         Outcome::RolledBack { why, .. } => [

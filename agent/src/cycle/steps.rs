@@ -118,10 +118,7 @@ impl<'a, W: World> Run<'a, W> {
     /// Takes one step.
     pub(super) async fn take(&mut self, step: &Step) -> Result<(), StepError> {
         let text = step.to_string();
-        self.agent
-            .world
-            .reporter()
-            .tell(&Event::Step(text.clone()));
+        self.agent.world.reporter().tell(&Event::Step(text.clone()));
         self.act(step).await?;
         self.taken.push(text);
         Ok(())
@@ -226,11 +223,7 @@ impl<'a, W: World> Run<'a, W> {
         Ok(())
     }
 
-    async fn create(
-        &mut self,
-        spec: &ContainerSpec,
-        arm: Option<&str>,
-    ) -> Result<(), StepError> {
+    async fn create(&mut self, spec: &ContainerSpec, arm: Option<&str>) -> Result<(), StepError> {
         self.wait_for_dependencies(spec).await?;
         let engine = self.agent.world.engine();
         let engine_id = engine.create(spec).await?;

@@ -44,8 +44,7 @@ impl<W: World> Agent<W> {
     pub(super) async fn watch(&self, prepared: &Prepared) -> Watched {
         let state = &prepared.resolved.state;
         let began = Instant::now();
-        let mut gate =
-            Gate::new(state, &prepared.observed).touching(&touched(&prepared.plan));
+        let mut gate = Gate::new(state, &prepared.observed).touching(&touched(&prepared.plan));
         for id in gate.excused() {
             self.session.notice(
                 &self.world,
@@ -54,7 +53,9 @@ impl<W: World> Agent<W> {
         }
         let mut next_poll = began + self.settings.interval;
         loop {
-            let observed = self.observe(state, &self.world.journal().ledger().inventory).await;
+            let observed = self
+                .observe(state, &self.world.journal().ledger().inventory)
+                .await;
             let sample = self.sample(state, &observed).await;
             self.tell_apps(state, &observed).await;
             match gate.sample(began.elapsed(), &sample) {
@@ -158,8 +159,10 @@ impl<W: World> Agent<W> {
             };
             if let Err(error) = self.world.engine().start(&container.engine_id).await {
                 // The next sample sees it still standing, and the gate judges that.
-                self.session
-                    .notice(&self.world, &format!("cannot start {id} again: {}", chain(&error)));
+                self.session.notice(
+                    &self.world,
+                    &format!("cannot start {id} again: {}", chain(&error)),
+                );
             }
         }
     }

@@ -16,6 +16,16 @@ pub enum Copy {
     Journal,
 }
 
+impl std::fmt::Display for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "the floor file",
+            Self::GitRef => "the ref in the git store",
+            Self::Journal => "the journal",
+        })
+    }
+}
+
 /// What the copies say together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FloorVerdict {

@@ -4,6 +4,8 @@
 //! for its health is `gate`'s; this room only remembers and chooses.
 
 pub mod floor;
+#[cfg(test)]
+mod tests;
 
 use crate::domain::history::{GoodRevision, Ledger, Refusal, TRIES};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};

@@ -27,7 +27,10 @@ pub fn outcome(outcome: &Outcome, report: &Report) -> String {
     let at = at(report);
     match outcome {
         Outcome::Converged => format!("converged at {at} ({}): nothing to do", report.branch),
-        Outcome::Applied { commit, steps: count } => format!(
+        Outcome::Applied {
+            commit,
+            steps: count,
+        } => format!(
             "applied {} ({}): {}, healthy through its soak",
             commit.short(),
             report.branch,

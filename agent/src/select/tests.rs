@@ -1,0 +1,220 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use ssh_key::private::{Ed25519Keypair, PrivateKey};
+use ssh_key::{HashAlg, LineEnding};
+
+use super::*;
+use crate::domain::commit::{Descent, RawCommit};
+use crate::domain::history::{Deferral, Pin, Trial};
+use crate::trust::allowed_signers::AllowedSigners;
+use crate::trust::policy::{TrustPolicy, Verdict};
+
+/// A commit that was really signed and really judged: there is no other way to one.
+fn verified(message: &str) -> VerifiedCommit {
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+    let head = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\n\
+                author A <a@example.com> 1700000000 +0000\n\
+                committer A <a@example.com> 1700000000 +0000\n";
+    let payload = format!("{head}\n{message}\n");
+    let armor = key
+        .sign("git", HashAlg::Sha512, payload.as_bytes())
+        .unwrap()
+        .to_pem(LineEnding::LF)
+        .unwrap();
+    let folded = armor.trim_end().replace('\n', "\n ");
+    let bytes = format!("{head}gpgsig {folded}\n\n{message}\n").into_bytes();
+    use sha1_checked::Digest as _;
+    let mut hasher = sha1_checked::Sha1::new();
+    hasher.update(format!("commit {}\0", bytes.len()).as_bytes());
+    hasher.update(&bytes);
+    let digest = hasher.try_finalize();
+    let id: String = digest
+        .hash()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let line = format!("a@example.com {}\n", key.public_key().to_openssh().unwrap());
+    let signers =
+        AllowedSigners::parse("signers", line.as_bytes(), &jiff::tz::TimeZone::UTC).unwrap();
+    let raw = RawCommit {
+        id: id.parse().unwrap(),
+        bytes,
+        descent: Descent::Descends,
+    };
+    match TrustPolicy::of(signers).judge(&raw, Timestamp(0)) {
+        Verdict::Trusted(commit) => *commit,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn good(digit: char) -> GoodRevision {
+    let id: String = std::iter::repeat_n(digit, 40).collect();
+    GoodRevision::authenticated(
+        id.parse().unwrap(),
+        id.parse().unwrap(),
+        ContentId::of(id.as_bytes()),
+        Timestamp(0),
+    )
+}
+
+fn ledger() -> Ledger {
+    Ledger {
+        good: vec![good('b'), good('a')],
+        ..Ledger::default()
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+
+fn chosen(newest: Newest, ledger: &Ledger) -> Target {
+    choose(newest, ledger, NOW, Urgency::Scheduled)
+}
+
+fn refusal(commit: &CommitId) -> Refusal {
+    Refusal {
+        commit: commit.clone(),
+        content: ContentId::of(b"bad"),
+        why: "unhealthy".to_owned(),
+        at: NOW,
+    }
+}
+
+#[test]
+fn a_new_verified_commit_is_tried() {
+    let commit = verified("one");
+    let id = commit.id().clone();
+    let Target::Advance(target) = chosen(Newest::Verified(commit), &ledger()) else {
+        panic!("it is new");
+    };
+    assert_eq!(*target.id(), id);
+}
+
+#[test]
+fn what_trust_refuses_keeps_last_good() {
+    let rejection = Rejection {
+        commit: good('c').commit().clone(),
+        reason: "unsigned".to_owned(),
+        message: "it carries no signature".to_owned(),
+    };
+    let Target::Keep(kept, Why::Rejected(why)) =
+        chosen(Newest::Rejected(rejection.clone()), &ledger())
+    else {
+        panic!("last-good stays");
+    };
+    assert_eq!((kept, why), (good('b'), rejection.clone()));
+    assert!(matches!(
+        chosen(Newest::Rejected(rejection), &Ledger::default()),
+        Target::Hold(Why::Rejected(_))
+    ));
+}
+
+#[test]
+fn a_refused_commit_is_not_tried_again() {
+    let commit = verified("two");
+    let mut ledger = ledger();
+    ledger.refused.push(refusal(commit.id()));
+    assert!(matches!(
+        chosen(Newest::Verified(commit), &ledger),
+        Target::Keep(_, Why::Refused(_))
+    ));
+}
+
+#[test]
+fn three_unclean_tries_are_enough_but_never_without_something_to_go_back_to() {
+    let mut ledger = ledger();
+    let trial = |tries| Trial {
+        commit: verified("three").id().clone(),
+        content: ContentId::of(b"three"),
+        tries,
+        since: NOW,
+        paths: std::collections::BTreeSet::new(),
+    };
+    ledger.trial = Some(trial(TRIES - 1));
+    assert!(matches!(
+        chosen(Newest::Verified(verified("three")), &ledger),
+        Target::Advance(_)
+    ));
+    ledger.trial = Some(trial(TRIES));
+    assert!(matches!(
+        chosen(Newest::Verified(verified("three")), &ledger),
+        Target::Keep(_, Why::TriesSpent(..))
+    ));
+    ledger.good.clear();
+    assert!(matches!(
+        chosen(Newest::Verified(verified("three")), &ledger),
+        Target::Advance(_)
+    ));
+}
+
+#[test]
+fn a_deferral_waits_for_its_time_unless_somebody_asks_or_the_clock_has_jumped() {
+    let commit = || verified("four");
+    let mut ledger = ledger();
+    let defer = |until| Deferral {
+        commit: commit().id().clone(),
+        why: "no network".to_owned(),
+        times: 1,
+        until: Timestamp(until),
+    };
+    ledger.deferred = Some(defer(NOW.0 + 60));
+    assert!(matches!(
+        chosen(Newest::Verified(commit()), &ledger),
+        Target::Keep(_, Why::Deferred { .. })
+    ));
+    assert!(matches!(
+        choose(Newest::Verified(commit()), &ledger, NOW, Urgency::Asked),
+        Target::Advance(_)
+    ));
+    ledger.deferred = Some(defer(NOW.0));
+    assert!(matches!(
+        chosen(Newest::Verified(commit()), &ledger),
+        Target::Advance(_)
+    ));
+    ledger.deferred = Some(defer(NOW.0 + 10 * 365 * 86_400));
+    assert!(matches!(
+        chosen(Newest::Verified(commit()), &ledger),
+        Target::Advance(_)
+    ));
+}
+
+#[test]
+fn a_persons_rollback_and_pause_win_over_everything() {
+    let mut ledger = ledger();
+    ledger.pin = Some(Pin {
+        commit: good('a').commit().clone(),
+        at: NOW,
+    });
+    let Target::Keep(kept, Why::Pinned(_)) = chosen(Newest::Verified(verified("five")), &ledger)
+    else {
+        panic!("it is pinned");
+    };
+    assert_eq!(kept, good('a'));
+    ledger.pin = None;
+    ledger.paused = true;
+    assert!(matches!(
+        chosen(Newest::Verified(verified("five")), &ledger),
+        Target::Hold(Why::Paused)
+    ));
+}
+
+#[test]
+fn content_that_is_good_already_is_never_gated_nor_refused() {
+    let mut ledger = ledger();
+    let content = good('b').content().clone();
+    ledger.refused.push(Refusal {
+        content: content.clone(),
+        ..refusal(good('c').commit())
+    });
+    assert_eq!(admit(&content, &ledger), Admission::SameAsLastGood);
+    assert_eq!(admit(&ContentId::of(b"new"), &ledger), Admission::Try);
+}
+
+#[test]
+fn content_that_was_refused_is_refused_under_another_commit() {
+    let mut ledger = ledger();
+    ledger.refused.push(refusal(good('c').commit()));
+    assert!(matches!(
+        admit(&ContentId::of(b"bad"), &ledger),
+        Admission::Refused(_)
+    ));
+}
