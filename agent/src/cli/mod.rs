@@ -4,12 +4,9 @@ pub mod control;
 pub mod demo;
 mod device;
 pub mod history;
-pub mod lint;
 pub mod plan;
-pub mod render;
 pub mod requests;
 pub mod run;
-pub mod schema;
 pub mod show;
 pub mod status;
 pub mod sync;
@@ -74,12 +71,6 @@ enum Command {
     Verify(verify::Args),
     /// The trust state of this device.
     Trust(trust::Args),
-    /// Check a fleet repository.
-    Lint(lint::Args),
-    /// Show what one device would get.
-    Render(render::Args),
-    /// JSON Schema of a document, for editors.
-    Schema(schema::Args),
     /// The whole story on this machine in a minute.
     Demo(demo::Args),
     /// What the containers of the demo run.
@@ -115,9 +106,6 @@ pub fn main() -> u8 {
             device::configuration_at(path).map_err(|failure| failure.to_string())
         }),
         Command::Trust(args) => trust::run(&args),
-        Command::Lint(args) => lint::run(&args),
-        Command::Render(args) => render::run(&args),
-        Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoApp(args) => demo::app(&args),
     }

@@ -42,8 +42,16 @@ pub fn run(args: &Args) -> u8 {
             answer("\x1b[2J\x1b[H");
         }
         answer(&text);
-        std::thread::sleep(WATCH_EVERY);
+        pause();
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no runtime runs here between two looks"
+)]
+fn pause() {
+    std::thread::sleep(WATCH_EVERY);
 }
 
 fn look(config: &ConfigArgs) -> Result<Report, device::Failure> {

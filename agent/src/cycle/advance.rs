@@ -140,7 +140,13 @@ impl<W: World> Agent<W> {
     async fn attempt(&self, prepared: &Prepared) -> (End, Vec<String>) {
         self.session.phase(&self.world, Phase::Applying);
         let state = &prepared.resolved.state;
-        let mut run = Run::new(self, state, &prepared.observed, Staging::Done);
+        let mut run = Run::new(
+            self,
+            state,
+            &prepared.observed,
+            &prepared.plan,
+            Staging::Done,
+        );
         for step in &prepared.plan.steps {
             if let Some(end) = self.interrupted() {
                 return (end, run.taken);

@@ -124,7 +124,7 @@ impl<W: World> Agent<W> {
             self.session.notice(&self.world, &waiting.message);
         }
         self.announce_inventory(state, plan, &ledger.inventory)?;
-        let mut run = Run::new(self, state, observed, Staging::Now(&contents));
+        let mut run = Run::new(self, state, observed, plan, Staging::Now(&contents));
         for step in &plan.steps {
             if let Err(error) = run.take(step).await {
                 blocked.push(describe(step, &error));

@@ -13,7 +13,7 @@ use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{Contents, DesiredFile, DesiredState};
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
-use crate::plan::{Action, Step};
+use crate::plan::{Action, Plan, Step};
 use crate::port::World;
 use crate::port::engine::{Engine as _, EngineError};
 use crate::port::files::{Files as _, FilesError};
@@ -96,13 +96,23 @@ impl<'a, W: World> Run<'a, W> {
         agent: &'a Agent<W>,
         desired: &'a DesiredState,
         observed: &ObservedState,
+        plan: &Plan,
         staging: Staging<'a>,
     ) -> Self {
+        // A second container of a service is removed by the same plan: steps that follow mean the one that stays.
+        let goes = |engine_id: &String| {
+            plan.steps.iter().any(
+                |step| matches!(&step.action, Action::RemoveContainer { engine_id: gone } if gone == engine_id),
+            )
+        };
         let ids = match &observed.engine {
             Seen::Present(view) => view
                 .containers
                 .iter()
-                .filter_map(|(id, all)| Some((id.clone(), all.first()?.engine_id.clone())))
+                .filter_map(|(id, all)| {
+                    let stays = all.iter().find(|one| !goes(&one.engine_id))?;
+                    Some((id.clone(), stays.engine_id.clone()))
+                })
                 .collect(),
             Seen::Absent | Seen::Unknown(_) => BTreeMap::new(),
         };

@@ -133,14 +133,12 @@ pub fn resolve(selection: &Selection, tree: &Tree) -> Result<Resolved, Diagnosti
 
 /// Reads fleet.toml. `None` where nothing else should be judged.
 fn read_fleet(tree: &Tree, out: &mut Diagnostics) -> Option<Fleet> {
-    let Some(bytes) = documents::required(
+    let bytes = documents::required(
         tree,
         FLEET,
         "every fleet repository has one: `format = 1` and a `name`",
         out,
-    ) else {
-        return None;
-    };
+    )?;
     match fleet::parse(FLEET, bytes, AGENT_VERSION, out) {
         Err(fleet::Unreadable) => None,
         // The groups are judged all the same, so that every problem is told at once.

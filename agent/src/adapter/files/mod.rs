@@ -502,6 +502,17 @@ impl Files for RootedFiles {
         }
     }
 
+    fn read(&self, path: &AbsPath, most: u64) -> Option<Vec<u8>> {
+        let place = self.place(path).ok()?;
+        let (file, stat) = open_regular(&place).ok()??;
+        if u64::try_from(stat.st_size).ok()? > most {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, most), &mut bytes).ok()?;
+        Some(bytes)
+    }
+
     fn check(&self, path: &AbsPath, file: &DesiredFile) -> Result<AbsPath, FilesError> {
         self.checked(path, file).map_err(|fault| fault.at(path))
     }
