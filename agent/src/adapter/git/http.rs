@@ -9,8 +9,7 @@ use std::cell::RefCell;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use gix::protocol::transport::client::blocking_io::http::{
     GetResponse, Http, PostBodyDataKind, PostResponse,
@@ -18,9 +17,10 @@ use gix::protocol::transport::client::blocking_io::http::{
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{StatusCode, redirect};
 
+use super::answer::{judge, transport_fault};
 use super::limits::{Budget, Fault, Limits};
+use super::tls::{SharedClient, TlsFiles, setup};
 
 /// As many as browsers follow in practice; git itself allows 20.
 const REDIRECTS: usize = 5;
@@ -28,136 +28,6 @@ const REDIRECTS: usize = 5;
 const BUFFER: usize = 32 * 1024;
 /// Longest token file: real tokens have some hundred bytes.
 const LONGEST_TOKEN: u64 = 16 * 1024;
-
-/// The TLS files of `[source]`.
-#[derive(Debug, Clone, Default)]
-pub(super) struct TlsFiles {
-    pub(super) ca: Option<PathBuf>,
-    pub(super) cert: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
-}
-
-/// What the TLS files hold, in the order of [`TlsFiles`].
-type TlsContents = [Option<Vec<u8>>; 3];
-
-/// The one client, built again only where a TLS file changed.
-#[derive(Debug, Default)]
-pub(super) struct SharedClient {
-    built: Mutex<Option<(TlsContents, Client)>>,
-}
-
-fn setup(what: String, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
-    Fault::Setup {
-        what,
-        cause: Some(cause.into()),
-    }
-}
-
-fn read_setting(path: &Path, setting: &str) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|cause| {
-        setup(
-            format!("cannot read source.{setting} `{}`", path.display()),
-            cause,
-        )
-    })
-}
-
-impl SharedClient {
-    fn get(&self, files: &TlsFiles, limits: &Limits) -> Result<Client, Fault> {
-        let read = |path: &Option<PathBuf>, setting: &str| {
-            path.as_deref()
-                .map(|path| read_setting(path, setting))
-                .transpose()
-        };
-        let contents = [
-            read(&files.ca, "ca_file")?,
-            read(&files.cert, "client_cert")?,
-            read(&files.key, "client_key")?,
-        ];
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, client)) = built.as_ref()
-            && *seen == contents
-        {
-            return Ok(client.clone());
-        }
-        let client = build(files, &contents, limits)?;
-        *built = Some((contents, client.clone()));
-        Ok(client)
-    }
-}
-
-fn build(files: &TlsFiles, contents: &TlsContents, limits: &Limits) -> Result<Client, Fault> {
-    let shown = |path: &Option<PathBuf>| {
-        path.as_deref()
-            .map_or_else(String::new, |path| path.display().to_string())
-    };
-    let mut builder = Client::builder()
-        .user_agent(concat!("evenkeel/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(limits.connect)
-        .timeout(limits.read)
-        .redirect(redirect::Policy::none())
-        .pool_max_idle_per_host(1);
-    let [ca, cert, key] = contents;
-    if let Some(pem) = ca {
-        let bad = |cause| {
-            setup(
-                format!(
-                    "source.ca_file `{}` does not hold certificates in PEM form",
-                    shown(&files.ca)
-                ),
-                cause,
-            )
-        };
-        let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(bad)?;
-        if certificates.is_empty() {
-            return Err(Fault::Setup {
-                what: format!(
-                    "source.ca_file `{}` holds no certificate in PEM form",
-                    shown(&files.ca)
-                ),
-                cause: None,
-            });
-        }
-        builder = builder.tls_certs_only(certificates);
-    }
-    match (cert, key) {
-        (Some(cert), Some(key)) => {
-            let mut pem = cert.clone();
-            pem.push(b'\n');
-            pem.extend_from_slice(key);
-            let identity = reqwest::Identity::from_pem(&pem).map_err(|cause| {
-                setup(
-                    format!(
-                        "source.client_cert `{}` and source.client_key `{}` are not a certificate and its key in PEM form",
-                        shown(&files.cert),
-                        shown(&files.key)
-                    ),
-                    cause,
-                )
-            })?;
-            builder = builder.identity(identity);
-        }
-        (Some(_), None) => {
-            return Err(Fault::Setup {
-                what: "source.client_cert needs source.client_key beside it".to_owned(),
-                cause: None,
-            });
-        }
-        (None, Some(_)) => {
-            return Err(Fault::Setup {
-                what: "source.client_key needs source.client_cert beside it".to_owned(),
-                cause: None,
-            });
-        }
-        (None, None) => {}
-    }
-    builder.build().map_err(|cause| {
-        setup(
-            "cannot set up HTTPS: check source.ca_file, source.client_cert and source.client_key, and that the system has CA certificates".to_owned(),
-            cause,
-        )
-    })
-}
 
 /// A remote over http or https.
 #[derive(Clone)]
@@ -391,93 +261,6 @@ fn may_see_credentials(origin: &Url, to: &Url) -> bool {
             ("http", "https") => origin.port().is_none() && to.port().is_none(),
             _ => false,
         }
-}
-
-/// What a failed exchange means to people.
-fn transport_fault(error: reqwest::Error, read: Duration) -> Fault {
-    let error = error.without_url();
-    let mut chain = String::new();
-    let mut next: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(error) = next {
-        chain.push_str(&error.to_string());
-        chain.push('\n');
-        next = error.source();
-    }
-    if error.is_timeout() && !error.is_connect() {
-        return Fault::Stalled(read);
-    }
-    let has = |needle: &str| chain.contains(needle);
-    let what = if has("UnknownIssuer") || has("BadSignature") {
-        "the server's certificate is not signed by a CA this device trusts: is source.ca_file the right one?"
-    } else if has("Expired") || has("expired") || has("NotValidYet") || has("not valid yet") {
-        "the server's certificate is not valid at this device's time: is the device's clock right?"
-    } else if has("NotValidForName") || has("not valid for name") {
-        "the server's certificate is for another host name"
-    } else if has("CertificateRequired") || has("certificate required") {
-        "the server asks for a client certificate: set source.client_cert and source.client_key"
-    } else if has("invalid peer certificate") || has("received fatal alert") || has("tls") {
-        "TLS with the server failed"
-    } else if has("dns error") || has("failed to lookup") {
-        "the server's name does not resolve"
-    } else if error.is_timeout() {
-        "no connection in time"
-    } else if error.is_connect() {
-        "no connection to the server"
-    } else {
-        "the connection broke"
-    };
-    Fault::broken(what, error)
-}
-
-fn judge(response: &Response, expected: &str) -> Result<(), Fault> {
-    let status = response.status();
-    let answer = |text: String| Err(Fault::Answer(text));
-    match status {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED => {
-            return answer(
-                "the server wants a login or refuses this one (401): check source.token_file, or user and password in source.url".to_owned(),
-            );
-        }
-        StatusCode::FORBIDDEN => {
-            return answer("the server refuses this login the repository (403)".to_owned());
-        }
-        StatusCode::NOT_FOUND => {
-            return answer(
-                "there is no such repository, or this login may not see it (404): check source.url"
-                    .to_owned(),
-            );
-        }
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            return answer("a proxy on the way wants a login (407)".to_owned());
-        }
-        StatusCode::TOO_MANY_REQUESTS => {
-            return answer("the server asks to be polled less often (429)".to_owned());
-        }
-        other => {
-            return answer(format!(
-                "the server answered with HTTP status {}",
-                other.as_u16()
-            ));
-        }
-    }
-    let kind = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or("nothing");
-    if kind.trim() == expected {
-        return Ok(());
-    }
-    let kind: String = kind.chars().filter(|c| !c.is_control()).take(80).collect();
-    let guess = if kind.starts_with("text/html") {
-        ": a login page or a captive portal?"
-    } else if kind.starts_with("text/plain") {
-        ": the server offers git's old \"dumb\" protocol only, or the address is not a repository"
-    } else {
-        ": is source.url a git repository?"
-    };
-    answer(format!("the answer is not git's but `{kind}`{guess}"))
 }
 
 impl Http for GitHttp {

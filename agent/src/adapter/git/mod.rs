@@ -7,6 +7,8 @@
 //! Limits: protocol v2 servers are asked for one ref; older ones list all of theirs (up to 16 MiB). A pack may have
 //! 512 MiB, and one exchange 15 minutes; see [`Limits`].
 
+mod answer;
+mod exchange;
 mod fetch;
 mod floor_ref;
 mod graph;
@@ -17,6 +19,7 @@ mod read;
 mod remote;
 mod ssh;
 mod store;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,7 +110,7 @@ impl GitSource {
                 old: beside(".old"),
                 dir,
                 limits,
-                client: http::SharedClient::default(),
+                client: tls::SharedClient::default(),
                 busy: Mutex::new(Memo::default()),
                 swap: RwLock::new(()),
                 is_suspect: AtomicBool::new(false),

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use evenkeel_schema::agent_config::SourceSection;
 
-use super::http::{HttpRemote, TlsFiles};
+use super::http::HttpRemote;
 use super::ssh::SshRemote;
+use super::tls::TlsFiles;
 
 /// One remote, and how to reach it.
 #[derive(Debug, Clone)]
