@@ -2,8 +2,9 @@
 //! network and recovery after a crash are all this.
 
 use super::advance::failed;
+use super::observe::Wellness;
 use super::prepare::{Waiting, written_paths};
-use super::session::{Says, chain, ending};
+use super::session::{Says, UNHEALTHY, chain, ending};
 use super::steps::{Run, Staging, describe};
 use super::{Again, Agent, CycleError, Passed, later};
 use crate::domain::desired::{Contents, DesiredState};
@@ -28,8 +29,8 @@ pub(super) struct Kept {
     pub(super) steps: usize,
     /// What could not be done.
     pub(super) blocked: Vec<String>,
-    /// Whether every service runs and is healthy as far as is known.
-    pub(super) healthy: bool,
+    /// How well what runs is.
+    pub(super) wellness: Wellness,
 }
 
 impl<W: World> Agent<W> {
@@ -66,24 +67,23 @@ impl<W: World> Agent<W> {
         if !plan.steps.is_empty()
             && let Some(violation) = excluded.first()
         {
-            let healthy = self.tell_apps(&state, &observed).await;
+            let wellness = self.tell_apps(&state, &observed).await;
             return Ok(Kept {
                 steps: 0,
                 blocked: vec![format!(
                     "the guard of this device excludes the good revision {}, so it is left as it runs: {violation}",
                     good.commit().short()
                 )],
-                healthy,
+                wellness,
             });
         }
         let mut kept = self.heal(&state, &plan, &observed, &ledger).await?;
         self.session.applied(&self.world, good.commit());
-        let after = if kept.steps > 0 {
-            self.observe(&state, &journal.ledger().inventory).await
+        kept.wellness = if touches_services(&plan) && kept.steps > 0 {
+            self.await_wellness(&state).await
         } else {
-            observed
+            self.tell_apps(&state, &observed).await
         };
-        kept.healthy = self.tell_apps(&state, &after).await;
         if kept.blocked.is_empty() {
             self.tell_drift(&[]);
             if ledger.trial.is_some() {
@@ -114,7 +114,7 @@ impl<W: World> Agent<W> {
             return Ok(Kept {
                 steps: 0,
                 blocked,
-                healthy: true,
+                wellness: Wellness::Unknown,
             });
         }
         self.session.phase(&self.world, Phase::Applying);
@@ -139,7 +139,7 @@ impl<W: World> Agent<W> {
         Ok(Kept {
             steps,
             blocked,
-            healthy: true,
+            wellness: Wellness::Unknown,
         })
     }
 
@@ -295,10 +295,15 @@ impl<W: World> Agent<W> {
                 message: error,
             };
         }
-        if kept.steps > 0 {
-            Outcome::Healed { steps: kept.steps }
-        } else {
-            Outcome::Converged
+        match &kept.wellness {
+            Wellness::Unwell(why) => Outcome::Deferred {
+                reason: UNHEALTHY.to_owned(),
+                message: why.clone(),
+            },
+            Wellness::Well | Wellness::Starting(_) | Wellness::Unknown if kept.steps > 0 => {
+                Outcome::Healed { steps: kept.steps }
+            }
+            Wellness::Well | Wellness::Starting(_) | Wellness::Unknown => Outcome::Converged,
         }
     }
 
@@ -461,6 +466,28 @@ fn rejected(rejection: &Rejection) -> Outcome {
         reason: rejection.reason.clone(),
         message: rejection.message.clone(),
     }
+}
+
+/// Whether a plan starts, restarts or replaces containers.
+fn touches_services(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| match &step.action {
+        Action::CreateContainer { .. }
+        | Action::RecreateContainer { .. }
+        | Action::StartContainer { .. }
+        | Action::RestartContainer { .. } => true,
+        Action::CreateNetwork { .. }
+        | Action::RemoveNetwork
+        | Action::CreateVolume { .. }
+        | Action::WriteFile { .. }
+        | Action::SetMetadata { .. }
+        | Action::RemoveFile { .. }
+        | Action::RestoreFile { .. }
+        | Action::DisownFile { .. }
+        | Action::SignalContainer { .. }
+        | Action::SetRestart { .. }
+        | Action::RemoveContainer { .. }
+        | Action::Unit(_) => false,
+    })
 }
 
 fn replaces(plan: &Plan, path: &evenkeel_schema::path::AbsPath) -> bool {

@@ -2,8 +2,8 @@
 
 use evenkeel_schema::image::ImageRef;
 
-use super::Agent;
 use super::session::{Says, chain};
+use super::{Agent, Interruption};
 use crate::domain::desired::DesiredState;
 use crate::domain::history::{Inventory, Ledger};
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
@@ -12,6 +12,10 @@ use crate::domain::resource::ServiceId;
 use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
+use crate::port::journal::Journal as _;
+
+/// Time between two looks at services that were just started.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl<W: World> Agent<W> {
     /// Looks at what `desired` and the inventory name.
@@ -61,11 +65,16 @@ impl<W: World> Agent<W> {
         }
     }
 
-    /// What `status` says of the apps, and whether they are healthy as far as their containers tell.
-    pub(super) async fn tell_apps(&self, desired: &DesiredState, observed: &ObservedState) -> bool {
+    /// What `status` says of the apps, and how well they are as far as their containers tell.
+    pub(super) async fn tell_apps(
+        &self,
+        desired: &DesiredState,
+        observed: &ObservedState,
+    ) -> Wellness {
         let mut apps = Vec::new();
         let mut bad = Vec::new();
         let mut unknown = false;
+        let mut starting = Vec::new();
         for (name, app) in &desired.apps {
             let mut services = Vec::new();
             let mut state = "Healthy";
@@ -99,8 +108,11 @@ impl<W: World> Agent<W> {
                 if health == Health::Unhealthy || !(running || done) {
                     state = "Degraded";
                     bad.push(id.to_string());
-                } else if health == Health::Starting && state == "Healthy" {
-                    state = "Progressing";
+                } else if health == Health::Starting {
+                    starting.push(id.to_string());
+                    if state == "Healthy" {
+                        state = "Progressing";
+                    }
                 }
                 services.push(ServiceStatus {
                     name: service.to_string(),
@@ -131,16 +143,68 @@ impl<W: World> Agent<W> {
             });
         }
         self.session.apps(&self.world, apps);
-        let says = if unknown {
-            Says::unknown("EngineDown", "the container engine does not answer")
-        } else if bad.is_empty() {
-            Says::yes("Healthy", "every service runs")
+        let (wellness, says) = if unknown {
+            let says = Says::unknown("EngineDown", "the container engine does not answer");
+            (Wellness::Unknown, says)
+        } else if !bad.is_empty() {
+            let why = format!("not well: {}", bad.join(", "));
+            (Wellness::Unwell(why.clone()), Says::no("Unhealthy", why))
+        } else if !starting.is_empty() {
+            let why = format!("not healthy yet: {}", starting.join(", "));
+            (
+                Wellness::Starting(why.clone()),
+                Says::unknown("Starting", why),
+            )
         } else {
-            Says::no("Unhealthy", format!("not well: {}", bad.join(", ")))
+            (Wellness::Well, Says::yes("Healthy", "every service runs"))
         };
         self.session.says(&self.world, ConditionType::Healthy, says);
-        bad.is_empty() && !unknown
+        wellness
     }
+
+    /// Watches services that were just started at a good revision until they are well, or their apps' deadlines are
+    /// over, or something else is asked for.
+    pub(super) async fn await_wellness(&self, desired: &DesiredState) -> Wellness {
+        let deadline = desired
+            .apps
+            .values()
+            .map(|app| app.gate.deadline)
+            .max()
+            .unwrap_or_default();
+        let began = tokio::time::Instant::now();
+        loop {
+            let inventory = self.world.journal().ledger().inventory;
+            let observed = self.observe(desired, &inventory).await;
+            let wellness = self.tell_apps(desired, &observed).await;
+            match wellness {
+                Wellness::Well => return wellness,
+                Wellness::Starting(_) | Wellness::Unwell(_) | Wellness::Unknown => {
+                    if began.elapsed() >= deadline {
+                        return wellness;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
+                    return wellness;
+                }
+            }
+        }
+    }
+}
+
+/// How well what runs is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wellness {
+    /// Everything runs and is healthy.
+    Well,
+    /// Something is not healthy yet.
+    Starting(String),
+    /// Something is not well.
+    Unwell(String),
+    /// The engine could not be asked.
+    Unknown,
 }
 
 fn is_job(restart: evenkeel_schema::service::Restart) -> bool {

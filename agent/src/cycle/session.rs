@@ -184,6 +184,9 @@ fn set_condition(report: &mut Report, kind: ConditionType, says: Says, now: Time
     report.conditions.sort_by_key(|condition| condition.kind);
 }
 
+/// The reason of an outcome where what is declared is applied, and does not get well.
+pub(super) const UNHEALTHY: &str = "unhealthy";
+
 /// The three conditions that an outcome decides: `Ready`, `Reconciling`, `Stalled`.
 pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says); 3] {
     use ConditionType::{Ready, Reconciling, Stalled};
@@ -238,6 +241,14 @@ pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says)
                 (Stalled, Says::yes("Refused", message)),
             ]
         }
+        Outcome::Deferred { reason, message } if reason == UNHEALTHY => [
+            (Ready, Says::no("Unhealthy", message)),
+            (
+                Reconciling,
+                Says::yes("Healing", "the next pass looks again"),
+            ),
+            (Stalled, Says::yes("Unhealthy", message)),
+        ],
         Outcome::Deferred { reason, message } => [
             (Ready, Says::no(reason, message)),
             (Reconciling, Says::yes(reason, message)),
