@@ -3,10 +3,14 @@
 pub mod control;
 pub mod demo;
 mod device;
+mod fleet_dir;
 pub mod history;
+pub mod lint;
 pub mod plan;
+pub mod render;
 pub mod requests;
 pub mod run;
+pub mod schema;
 pub mod show;
 pub mod status;
 pub mod sync;
@@ -69,6 +73,12 @@ enum Command {
     Resume(requests::ResumeArgs),
     /// Whether a commit is trusted, and why.
     Verify(verify::Args),
+    /// Check a fleet repository: every document, every device, every app.
+    Lint(lint::Args),
+    /// What one device would get from a fleet repository.
+    Render(render::Args),
+    /// JSON Schema of the documents, for editors.
+    Schema(schema::Args),
     /// The trust state of this device.
     Trust(trust::Args),
     /// The whole story on this machine in a minute.
@@ -105,6 +115,9 @@ pub fn main() -> u8 {
         Command::Verify(args) => verify::run(&args, &|path| {
             device::configuration_at(path).map_err(|failure| failure.to_string())
         }),
+        Command::Lint(args) => lint::run(&args),
+        Command::Render(args) => render::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoApp(args) => demo::app(&args),
