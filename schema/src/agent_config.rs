@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::name::DeviceId;
 
+mod keys;
 mod read;
 
-pub use read::{KEYS, parse};
+pub use keys::KEYS;
+pub use read::parse;
 
 /// The whole of agent.toml, validated, with its defaults filled in.
 #[derive(Debug, Clone, PartialEq)]

@@ -38,8 +38,16 @@ pub fn json(resolved: &Resolved, revision: Option<&str>) -> Value {
                 .iter()
                 .map(|(key, service)| (key.to_string(), print::compose_json(service)))
                 .collect();
-            let networks: serde_json::Map<String, Value> = app
-                .networks
+            let mut declared = app.networks.clone();
+            for key in app
+                .services
+                .values()
+                .flat_map(|service| service.networks.keys())
+            {
+                // `default` need not be declared to be made.
+                declared.entry(key.clone()).or_default();
+            }
+            let networks: serde_json::Map<String, Value> = declared
                 .iter()
                 .map(|(key, network)| (key.to_string(), print::network_json(name, key, network)))
                 .collect();

@@ -119,6 +119,10 @@ soak = "30s"
         "listener 1884\nname gw-1\n"
     );
     assert_eq!(shown["apps"][0]["services"]["broker"]["image"], DIGEST);
+    assert_eq!(
+        shown["apps"][0]["networks"]["default"]["name"],
+        "mqtt_default"
+    );
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! The keys of agent.toml: the one table for its reader and for JSON Schema.
+
+use crate::service::keys::{Key, Shape, key, refused};
+
+const TEXTS: Shape = Shape::List(&Shape::Text);
+
+/// The keys of agent.toml.
+pub const KEYS: &[Key] = &[
+    key(
+        "state_dir",
+        Shape::Text,
+        "Where the agent keeps its state; /var/lib/evenkeel",
+    ),
+    key(
+        "root",
+        Shape::Text,
+        "Declared paths and sources of bind mounts land under it; /",
+    ),
+    key("device", Shape::Table(DEVICE), "This device"),
+    key("source", Shape::Table(SOURCE), "Where revisions come from"),
+    key("trust", Shape::Table(TRUST), "Who may sign"),
+    key("guard", Shape::Table(GUARD), "What no signature can unlock"),
+    key("engine", Shape::Table(ENGINE), "The container engine"),
+    refused("window", "remove it: changes are applied at any time"),
+    key("metered", Shape::Table(METERED), "Metered connections"),
+    refused(
+        "report",
+        "remove it: `evenkeel status` tells how the device is",
+    ),
+];
+
+pub(super) const DEVICE: &[Key] = &[
+    key("id", Shape::Text, "The device's id; the host name"),
+    key(
+        "labels",
+        Shape::Map(&Shape::Scalar),
+        "Labels that groups match",
+    ),
+];
+
+pub(super) const SOURCE: &[Key] = &[
+    key(
+        "url",
+        Shape::AnyOf(&[Shape::Text, TEXTS]),
+        "The repository: https, http, ssh or file; or a list that is asked in order",
+    ),
+    key("branch", Shape::Text, "The branch that this device follows"),
+    key("interval", Shape::Duration, "Time between polls; 60s"),
+    key(
+        "token_file",
+        Shape::Text,
+        "A file with a bearer token, or with the password of the URL's user",
+    ),
+    key("ssh_key", Shape::Text, "A private key for ssh"),
+    key(
+        "known_hosts",
+        Shape::Text,
+        "The host keys that are accepted for ssh",
+    ),
+    key("client_cert", Shape::Text, "A client certificate, PEM"),
+    key(
+        "client_key",
+        Shape::Text,
+        "The client certificate's key, PEM",
+    ),
+    key(
+        "ca_file",
+        Shape::Text,
+        "The only authorities that are trusted for the remote, PEM",
+    ),
+];
+
+pub(super) const TRUST: &[Key] = &[
+    key(
+        "allowed_signers",
+        Shape::Text,
+        "OpenSSH allowed_signers; /etc/evenkeel/allowed_signers",
+    ),
+    key(
+        "verify",
+        Shape::Words(&["tip"]),
+        "Which commits must be signed: the tip",
+    ),
+    key(
+        "bind_branch",
+        Shape::Bool,
+        "Whether the tip must carry `Fleet-Branch: <branch>`; false",
+    ),
+    key("approvals", Shape::Integer, "How many must have signed: 1"),
+    key(
+        "floor",
+        Shape::Words(&["good", "seen"]),
+        "What a tip must descend from; good",
+    ),
+    key(
+        "pin",
+        Shape::Text,
+        "The first commit that is taken descends from this one",
+    ),
+    key("fleet", Shape::Text, "What fleet.toml must name"),
+    key("revoked", Shape::Text, "A list of revoked public keys"),
+    key(
+        "max_age",
+        Shape::Duration,
+        "A tip older than this raises `Stale`",
+    ),
+    key(
+        "stale",
+        Shape::Words(&["report"]),
+        "What a stale tip does: it is reported",
+    ),
+    key(
+        "branches",
+        Shape::Map(&Shape::Table(BRANCH)),
+        "Who may sign which branch",
+    ),
+    refused(
+        "heartbeat",
+        "remove it: any signed commit shows that a branch is alive",
+    ),
+    refused(
+        "root",
+        "remove it: the trust set changes in this device's own files alone",
+    ),
+];
+
+pub(super) const BRANCH: &[Key] = &[key(
+    "signers",
+    TEXTS,
+    "Patterns of the principals that may sign",
+)];
+
+pub(super) const GUARD: &[Key] = &[
+    key(
+        "paths",
+        TEXTS,
+        "Where files, and the sources of mounts, may be",
+    ),
+    key(
+        "devices",
+        TEXTS,
+        "Patterns of the device nodes that containers may have",
+    ),
+    key("units", TEXTS, "Patterns of the units that may be touched"),
+    key("images", TEXTS, "Patterns of the images that may run"),
+    key(
+        "privileged",
+        Shape::Bool,
+        "Whether containers may have the host's privileges; false",
+    ),
+    key(
+        "commands",
+        Shape::Bool,
+        "Whether `command` checks may run; false",
+    ),
+];
+
+pub(super) const ENGINE: &[Key] = &[key("socket", Shape::Text, "auto, or unix:///...; auto")];
+
+pub(super) const METERED: &[Key] = &[
+    key(
+        "when",
+        Shape::Words(&["never"]),
+        "When the connection is metered: never",
+    ),
+    refused("git", "remove it: metered connections are not told apart"),
+    refused(
+        "images",
+        "remove it: metered connections are not told apart",
+    ),
+];

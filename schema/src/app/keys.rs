@@ -1,0 +1,105 @@
+//! The keys of app.toml: the one table for its reader and for JSON Schema.
+
+use crate::service::keys::{self, Key, Shape, key};
+
+/// The keys of app.toml.
+pub const KEYS: &[Key] = &[
+    key(
+        "files",
+        Shape::List(&Shape::Table(FILE)),
+        "Files on the device",
+    ),
+    key(
+        "services",
+        Shape::Map(&Shape::Table(keys::SERVICE)),
+        "Containers, with the keys of the Compose Specification",
+    ),
+    key(
+        "networks",
+        Shape::Map(&Shape::AnyOf(&[Shape::Null, Shape::Table(keys::NETWORK)])),
+        "Networks of the app",
+    ),
+    key(
+        "volumes",
+        Shape::Map(&Shape::AnyOf(&[Shape::Null, Shape::Table(keys::VOLUME)])),
+        "Volumes of the app",
+    ),
+    key(
+        "checks",
+        Shape::List(&Shape::Table(CHECK)),
+        "What \"this app works\" means beyond its containers' health",
+    ),
+    key("gate", Shape::Table(GATE), "When the app counts as good"),
+];
+
+/// The keys of one file.
+pub const FILE: &[Key] = &[
+    key(
+        "path",
+        Shape::Text,
+        "The file's absolute path on the device",
+    ),
+    key(
+        "source",
+        Shape::Text,
+        "A file in this folder that is its content",
+    ),
+    key(
+        "content",
+        Shape::Text,
+        "Its content itself, instead of `source`",
+    ),
+    key(
+        "template",
+        Shape::Bool,
+        "Whether the source is a template in Jinja's syntax; false",
+    ),
+    key(
+        "mode",
+        Shape::Text,
+        "Permission bits in base 8, as text; \"0644\"",
+    ),
+    key("owner", Shape::Text, "Owner, by name or number; root"),
+    key("group", Shape::Text, "Group, by name or number; root"),
+    key(
+        "on_change",
+        Shape::List(&Shape::Text),
+        "What a change makes happen: `restart:service:NAME`, `signal:HUP:service:NAME`, `restart:unit:NAME`, `reload:unit:NAME`",
+    ),
+    key(
+        "on_remove",
+        Shape::Words(&["delete", "restore", "keep"]),
+        "What happens when it is no longer declared; delete",
+    ),
+];
+
+/// The keys of one check.
+pub const CHECK: &[Key] = &[
+    key("tcp", Shape::Text, "`host:port` that accepts a connection"),
+    key(
+        "http",
+        Shape::Text,
+        "A URL that answers with a status of 200 to 399",
+    ),
+    key(
+        "command",
+        Shape::List(&Shape::Text),
+        "A command on the device that ends with 0",
+    ),
+    key("unit", Shape::Text, "A systemd unit that is active"),
+    key("timeout", Shape::Duration, "How long one try may take; 5s"),
+];
+
+/// The keys of the gate.
+pub const GATE: &[Key] = &[
+    key(
+        "deadline",
+        Shape::Duration,
+        "Not healthy by then: the device goes back; 2m",
+    ),
+    key(
+        "soak",
+        Shape::Duration,
+        "Healthy for this long before it is called good; 10s",
+    ),
+];
