@@ -156,7 +156,7 @@ impl Status {
         service[field].as_str().map(str::to_owned)
     }
 
-    /// `Ready=True (Applied)` for one condition.
+    /// Status and reason of one condition.
     pub(super) fn condition(&self, kind: &str) -> Option<(String, String)> {
         let one = self.0["conditions"]
             .as_array()?
@@ -182,18 +182,5 @@ impl Status {
             })
             .collect::<Vec<_>>()
             .join(" ")
-    }
-
-    /// The type of the condition that gives this reason.
-    pub(super) fn with_reason(&self, reason: &str) -> Option<String> {
-        let one = self.0["conditions"]
-            .as_array()?
-            .iter()
-            .find(|one| one["reason"] == reason)?;
-        Some(format!(
-            "{} {}",
-            one["type"].as_str()?,
-            one["status"].as_str()?
-        ))
     }
 }

@@ -300,9 +300,20 @@ fn owner() -> String {
     )
 }
 
+/// The command that asks for the health of a service, inside its container.
+pub(super) fn probe() -> [&'static str; 4] {
+    [
+        "/evenkeel",
+        super::APP_VERB,
+        "probe",
+        "http://127.0.0.1:8080/healthz",
+    ]
+}
+
 /// A service of our own image that needs no network: its health is asked inside the container.
 fn service(name: &str, image: &str, app: &str) -> String {
     let verb = super::APP_VERB;
+    let test = probe().map(|word| format!("\"{word}\"")).join(", ");
     format!(
         r#"[services.{name}]
 image = "{image}"
@@ -314,7 +325,7 @@ restart = "unless-stopped"
 stop_grace_period = "2s"
 
 [services.{name}.healthcheck]
-test = ["CMD", "/evenkeel", "{verb}", "probe", "http://127.0.0.1:8080/healthz"]
+test = ["CMD", {test}]
 interval = "1s"
 timeout = "5s"
 retries = 3

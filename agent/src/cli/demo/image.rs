@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
 use bollard::Docker;
+use bollard::exec::StartExecResults;
+use bollard::models::ExecConfig;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveImageOptionsBuilder,
@@ -154,6 +156,27 @@ impl DemoEngine {
                 .map(|time| time.to_string())
                 .unwrap_or_default(),
         }))
+    }
+
+    /// Runs a command inside a container to its end; its exit code.
+    ///
+    /// # Errors
+    /// The engine does not do it.
+    pub(super) async fn exec(&self, id: &str, command: &[&str]) -> Result<Option<i64>> {
+        let config = ExecConfig {
+            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..ExecConfig::default()
+        };
+        let exec = self.docker.create_exec(id, config).await?.id;
+        if let StartExecResults::Attached { output, .. } =
+            self.docker.start_exec(&exec, None).await?
+        {
+            // Its output ends when it does.
+            output.try_for_each(|_| async { Ok(()) }).await?;
+        }
+        Ok(self.docker.inspect_exec(&exec).await?.exit_code)
     }
 
     /// Stops a container, as a person would by hand.

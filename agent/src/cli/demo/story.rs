@@ -2,14 +2,20 @@
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::checks::{Good, Page};
 use super::device::{Answer, Device, Status};
-use super::fleet::{Fleet, GREETER_CONF, Release, SIGNER, Signing, TICKER_CONF, rendered};
+use super::fleet::{Fleet, GREETER_CONF, Release, SIGNER, Signing, TICKER_CONF, probe, rendered};
 use super::git_server::GitServer;
 use super::image::{Container, DemoEngine};
+
+/// How long a container that was just started may take to answer.
+const START: Duration = Duration::from_secs(10);
+/// What fits beside the mark on a common terminal.
+const WIDTH: usize = 110;
 
 /// How `evenkeel sync` ends; see the README's table.
 mod code {
@@ -122,7 +128,7 @@ impl Story<'_> {
         self.page.same("its mode", file.as_str(), "0644");
         self.healthy(&GREETER).await?;
         self.healthy(&TICKER).await?;
-        self.at(&commit).await?;
+        self.at(&commit, "Ready").await?;
         Ok(commit)
     }
 
@@ -147,7 +153,7 @@ impl Story<'_> {
         }
         self.healthy(&GREETER).await?;
         self.unmoved("ticker", &ticker, &TICKER).await?;
-        self.at(&commit).await?;
+        self.at(&commit, "Ready").await?;
         Ok(commit)
     }
 
@@ -199,7 +205,7 @@ impl Story<'_> {
             short(&commit)
         ));
         self.sync(code::REFUSED).await?;
-        self.condition("unsigned").await?;
+        self.unverified("unsigned").await?;
         self.nothing_moved(&before).await?;
         self.fleet.force_to(honest).await?;
         self.page.did(format_args!(
@@ -240,7 +246,7 @@ impl Story<'_> {
         self.sync(code::DONE).await?;
         self.greets(&FIXED);
         self.healthy(&GREETER).await?;
-        self.at(&fixed).await?;
+        self.at(&fixed, "Ready").await?;
         Ok(fixed)
     }
 
@@ -253,7 +259,7 @@ impl Story<'_> {
             short(old)
         ));
         self.sync(code::REFUSED).await?;
-        self.condition("not-descendant").await?;
+        self.unverified("not-descendant").await?;
         self.nothing_moved(&before).await?;
         self.fleet.force_to(newest).await?;
         self.page.did(format_args!(
@@ -276,7 +282,7 @@ impl Story<'_> {
         self.ended("rollback", &answer, code::DONE);
         self.greets(&SECOND);
         self.healthy(&GREETER).await?;
-        self.at(previous).await?;
+        self.at(previous, "Suspended").await?;
         let _server = GitServer::start(&self.fleet.served, address)
             .await
             .context("cannot start the git server again")?;
@@ -290,7 +296,7 @@ impl Story<'_> {
         self.sync(code::DONE).await?;
         self.greets(&FIXED);
         self.healthy(&GREETER).await?;
-        self.at(newest).await
+        self.at(newest, "Ready").await
     }
 
     // What is looked at.
@@ -314,7 +320,7 @@ impl Story<'_> {
         if answer.code == wanted {
             self.page.seen(
                 Good::Yes,
-                format_args!("{verb} ends with {wanted}: {}", said.trim()),
+                format_args!("{verb} ends with {wanted}: {}", cut(said.trim())),
             );
             return;
         }
@@ -334,43 +340,52 @@ impl Story<'_> {
     fn greets(&mut self, release: &Release) {
         let seen = self.device.read(GREETER_CONF);
         let wanted = rendered(release, &self.device.id);
-        let line = |text: &str| text.trim_end().replace('\n', " | ");
-        self.page.same(GREETER_CONF, line(&seen), line(&wanted));
+        if seen == wanted {
+            // The whole file was compared; its last line tells the story.
+            let line = seen.lines().last().unwrap_or_default();
+            self.page
+                .seen(Good::Yes, format_args!("{GREETER_CONF}: {line}"));
+        } else {
+            self.page.seen(
+                Good::No,
+                format_args!("{GREETER_CONF}: {seen:?} (it should be: {wanted:?})"),
+            );
+        }
     }
 
-    /// The device is at this commit, and calls it good.
-    async fn at(&mut self, commit: &str) -> Result<()> {
+    /// The device is at this commit, and this condition holds.
+    async fn at(&mut self, commit: &str, condition: &str) -> Result<()> {
         let status = self.device.status().await?;
         self.page.same(
             "status: applied",
             short(&status.text("/revision/applied")),
             short(commit),
         );
-        let ready = status.condition("Ready");
+        let holds = status.condition(condition);
         self.page.seen(
-            ready
+            holds
                 .as_ref()
                 .is_some_and(|(status, _)| status == "True")
                 .into(),
-            match &ready {
-                Some((status, reason)) => format!("status: Ready is {status} ({reason})"),
-                None => format!("status: no condition Ready in {}", status.conditions()),
+            match &holds {
+                Some((status, reason)) => format!("status: {condition} is {status} ({reason})"),
+                None => format!("status: no {condition} in {}", status.conditions()),
             },
         );
         Ok(())
     }
 
-    /// Some condition gives this reason.
-    async fn condition(&mut self, reason: &str) -> Result<()> {
+    /// The tip is not verified, for this reason.
+    async fn unverified(&mut self, reason: &str) -> Result<()> {
         let status = self.device.status().await?;
-        match status.with_reason(reason) {
-            Some(condition) => self
+        match status.condition("Verified") {
+            Some((status, why)) if status == "False" && why == reason => self
                 .page
-                .seen(Good::Yes, format_args!("status: {condition} ({reason})")),
-            None => self.page.seen(
+                .seen(Good::Yes, format_args!("status: Verified is False ({why})")),
+            Some(_) | None => self.page.seen(
                 Good::No,
                 format_args!(
-                    "status: no condition gives `{reason}`: {}",
+                    "status: Verified should be False ({reason}): {}",
                     status.conditions()
                 ),
             ),
@@ -378,23 +393,31 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// The service's container runs (asked from the engine) and is healthy (asked from the device, since Podman without
-    /// systemd never runs health checks itself). Nothing to ask in the file half.
+    /// The service's container runs (asked from the engine) and answers its health check (run inside it, as the
+    /// engine would). Nothing to ask in the file half.
     async fn healthy(&mut self, app: &App) -> Result<()> {
-        if self.engine.is_none() {
+        let Some(engine) = self.engine else {
             return Ok(());
-        }
-        let status = self.device.status().await?;
-        let health = status
-            .service(app.app, app.service, "health")
-            .unwrap_or_else(|| "unknown".to_owned());
-        let container = self.container_of(&status, app).await?;
-        let (good, text) = match &container {
-            Some(one) => (
-                one.state == "running" && health == "healthy",
-                format!("container {}, {}, {health}", one.short(), one.state),
-            ),
-            None => (false, "no container".to_owned()),
+        };
+        let begun = Instant::now();
+        let (good, text) = loop {
+            let seen = match self.container(app).await? {
+                Some(one) if one.state == "running" => {
+                    let good = engine.exec(&one.id, &probe()).await? == Some(0);
+                    let answer = if good { "healthy" } else { "not healthy" };
+                    (
+                        good,
+                        format!("container {}, running, {answer}", one.short()),
+                    )
+                }
+                Some(one) => (false, format!("container {}, {}", one.short(), one.state)),
+                None => (false, "no container".to_owned()),
+            };
+            // A container that was started a moment ago may not listen yet.
+            if seen.0 || begun.elapsed() > START {
+                break seen;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         };
         self.page.seen(
             good.into(),
@@ -481,6 +504,14 @@ impl Story<'_> {
         }
         Ok(())
     }
+}
+
+/// A long answer for people.
+fn cut(text: &str) -> String {
+    if text.chars().count() <= WIDTH {
+        return text.to_owned();
+    }
+    text.chars().take(WIDTH - 3).chain("...".chars()).collect()
 }
 
 /// A commit for people.
