@@ -239,7 +239,7 @@ impl Fleet {
             "[[files]]\npath = \"{TICKER_CONF}\"\ncontent = \"greeting = tick\\n\"\n{owner}"
         );
         // Seconds, so that the story fits into a minute; the defaults are minutes.
-        let gate = "[gate]\ndeadline = \"20s\"\nsoak = \"1s\"\n";
+        let gate = "[gate]\ndeadline = \"12s\"\nsoak = \"1s\"\n";
         let (greeter, ticker) = match &self.apps {
             Apps::Containers { image } => (
                 format!(

@@ -208,25 +208,27 @@ impl DemoEngine {
             Ok(()) => removed.push(what.to_owned()),
             Err(error) => failed.push(format!("{what}: {error:#}")),
         };
-        let filters = HashMap::from([("ancestor", vec![image])]);
-        let options = ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&filters)
-            .build();
-        match self.docker.list_containers(Some(options)).await {
-            Ok(containers) => {
-                for id in containers.into_iter().filter_map(|one| one.id) {
-                    note("container", self.remove(&id).await);
-                }
-            }
-            Err(error) => note("containers", Err(error.into())),
-        }
         let ours = |labels: Option<HashMap<String, String>>| {
             labels
                 .into_iter()
                 .flatten()
                 .any(|(_, value)| value == device)
         };
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        match self.docker.list_containers(Some(options)).await {
+            Ok(containers) => {
+                for one in containers {
+                    // Podman tells image ids without their algorithm.
+                    let runs_it = one.image_id.is_some_and(|id| {
+                        image.trim_start_matches("sha256:") == id.trim_start_matches("sha256:")
+                    });
+                    if let Some(id) = one.id.filter(|_| runs_it || ours(one.labels)) {
+                        note("container", self.remove(&id).await);
+                    }
+                }
+            }
+            Err(error) => note("containers", Err(error.into())),
+        }
         if let Ok(networks) = self.docker.list_networks(None).await {
             for network in networks.into_iter().filter(|one| ours(one.labels.clone())) {
                 let name = network.name.unwrap_or_default();
