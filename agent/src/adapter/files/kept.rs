@@ -176,7 +176,7 @@ fn copy(source: &mut File, to: &Path, mode: u32) -> io::Result<ContentId> {
         .create_new(true)
         .mode(mode)
         .open(to)?;
-    let id = super::stream(source, |piece| target.write_all(piece))?;
+    let id = super::write::stream(source, |piece| target.write_all(piece))?;
     target.sync_all()?;
     Ok(id)
 }

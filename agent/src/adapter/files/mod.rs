@@ -10,17 +10,16 @@
 mod kept;
 mod owners;
 mod walk;
+mod write;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use evenkeel_schema::path::AbsPath;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Stat};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::state_dir::StateDir;
 use crate::domain::desired::DesiredFile;
@@ -31,11 +30,10 @@ use crate::port::files::{Files, FilesError};
 use kept::{Kept, Meta, What};
 use owners::Owners;
 use walk::Place;
-
-/// Of one read: files are hashed and copied in pieces, whatever their size.
-const PIECE: usize = 64 * 1024;
-/// Permission bits with set-id and sticky: all that a mode may say.
-const MODE_BITS: u32 = 0o7777;
+use write::{
+    MODE_BITS, Metadata, kind, open_regular, put, staging_name, stream, unlink_stale,
+    writable_kind, write_new,
+};
 
 /// Why something could not be done, before it is known for which declared path.
 #[derive(Debug)]
@@ -312,184 +310,6 @@ impl RootedFiles {
             .given_back(path)
             .map_err(system("note that its copy was put back"))
     }
-}
-
-/// Mode and owner in numbers.
-struct Metadata {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-}
-
-impl Metadata {
-    /// Sets what differs. An owner that is right already is not set: so an agent without rights can own its own files.
-    fn apply(&self, file: &File, now: &Stat) -> Result<(), Fault> {
-        let changes_owner = now.st_uid != self.uid || now.st_gid != self.gid;
-        if changes_owner {
-            let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(|errno| self.refused(errno))?;
-        }
-        // chown takes the set-id bits away, so the mode comes after it.
-        if changes_owner || now.st_mode & MODE_BITS != self.mode {
-            rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode))
-                .map_err(system("set its mode"))?;
-        }
-        Ok(())
-    }
-
-    fn apply_to_link(&self, dir: &OwnedFd, name: &str) -> Result<(), Fault> {
-        let now = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(system("look at the symlink"))?;
-        if now.st_uid == self.uid && now.st_gid == self.gid {
-            return Ok(());
-        }
-        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.refused(errno))
-    }
-
-    fn refused(&self, errno: Errno) -> Fault {
-        if errno == Errno::PERM {
-            let us = rustix::process::geteuid().as_raw();
-            return Fault::Declared(format!(
-                "cannot be given to user {} and group {}: the agent runs as user {us}, which may not change owners; run it as root, or declare owner and group as its own",
-                self.uid, self.gid
-            ));
-        }
-        Fault::System("set its owner", errno.into())
-    }
-}
-
-fn kind(stat: &Stat) -> FileKind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => FileKind::Regular,
-        FileType::Directory => FileKind::Directory,
-        FileType::Symlink => FileKind::Symlink,
-        FileType::Fifo
-        | FileType::Socket
-        | FileType::CharacterDevice
-        | FileType::BlockDevice
-        | FileType::Unknown => FileKind::Other,
-    }
-}
-
-/// Only regular files and symlinks are replaced or removed.
-fn writable_kind(kind: FileKind) -> Result<(), Fault> {
-    let what = match kind {
-        FileKind::Regular | FileKind::Symlink => return Ok(()),
-        FileKind::Directory => "a directory",
-        FileKind::Other => "a device, socket or pipe",
-    };
-    Err(Fault::Declared(format!(
-        "{what} stands there: move it away, or declare another path"
-    )))
-}
-
-/// Opens the regular file of a place; `None` where something else, or nothing, stands there.
-fn open_regular(place: &Place) -> Result<Option<(File, Stat)>, Fault> {
-    if !place.missing.is_empty() {
-        return Ok(None);
-    }
-    // Never waits for a pipe's writer, never becomes a terminal's.
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(&place.dir, &place.name, flags, Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
-        Err(errno) => return Err(Fault::System("open it", errno.into())),
-    };
-    let stat = rustix::fs::fstat(&file).map_err(system("look at it"))?;
-    Ok((kind(&stat) == FileKind::Regular).then_some((file, stat)))
-}
-
-/// Writes a new file with its metadata, synced; nothing is left of it where that fails.
-fn write_new(
-    dir: &OwnedFd,
-    name: &str,
-    metadata: &Metadata,
-    fill: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<(), Fault> {
-    unlink_stale(dir, name)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(system("make its staging file"))?;
-    let mut file = File::from(fd);
-    let written = (|| {
-        fill(&mut file).map_err(system("write its content"))?;
-        let stat = rustix::fs::fstat(&file).map_err(system("look at its staging file"))?;
-        metadata.apply(&file, &stat)?;
-        file.sync_all().map_err(system("sync its content"))
-    })();
-    if written.is_err() {
-        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
-    }
-    written
-}
-
-fn unlink_stale(dir: &OwnedFd, name: &str) -> Result<(), Fault> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Fault::System("remove an old staging file", errno.into())),
-    }
-}
-
-/// Moves `from/staged` to its place, making the directories that are missing; everything synced.
-fn put(place: &Place, from: &OwnedFd, staged: &str) -> Result<(), Fault> {
-    let mut made: Option<OwnedFd> = None;
-    for parent in &place.missing {
-        let here = made.as_ref().unwrap_or(&place.dir);
-        let fresh = match rustix::fs::mkdirat(here, parent, Mode::from_raw_mode(0o755)) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(errno) => return Err(Fault::System("make its directory", errno.into())),
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let next = rustix::fs::openat(here, parent, flags, Mode::empty())
-            .map_err(system("open its new directory"))?;
-        if fresh {
-            // Whatever umask the service manager gave us.
-            rustix::fs::fchmod(&next, Mode::from_raw_mode(0o755))
-                .map_err(system("set its new directory's mode"))?;
-        }
-        rustix::fs::fsync(&next).map_err(system("sync its new directory"))?;
-        walk::sync(here).map_err(system("sync its directory"))?;
-        made = Some(next);
-    }
-    let to = made.as_ref().unwrap_or(&place.dir);
-    match rustix::fs::renameat(from, staged, to, &place.name) {
-        Ok(()) => {}
-        Err(Errno::ISDIR | Errno::NOTEMPTY) => return writable_kind(FileKind::Directory),
-        Err(errno) => return Err(Fault::System("put it in its place", errno.into())),
-    }
-    walk::sync(to).map_err(system("sync its directory"))?;
-    walk::sync(from).map_err(system("sync its directory"))
-}
-
-/// A staging name that no other path shares, whichever directory it lies in.
-fn staging_name(path: &AbsPath, name: &str) -> String {
-    let digest = ContentId::of(path.as_str().as_bytes());
-    format!(".{name}.{}.evenkeel", &digest.as_str()[..16])
-}
-
-/// Reads to the end in pieces, giving each to `each`, and tells the id of it all.
-fn stream(
-    source: &mut impl Read,
-    mut each: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<ContentId> {
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        let length = match source.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        hash.update(&piece[..length]);
-        each(&piece[..length])?;
-    }
-    let text = format!("{:x}", hash.finalize());
-    Ok(ContentId::try_from(text).expect("SHA-256 in hexadecimal is 64 lower-case digits"))
 }
 
 impl Files for RootedFiles {

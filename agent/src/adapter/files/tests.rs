@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use evenkeel_schema::app::OnRemove;
+use rustix::fs::Mode;
 
 use super::*;
 

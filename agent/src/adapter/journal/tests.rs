@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod cuts;
 mod damage;
 
 use std::collections::BTreeMap;

@@ -262,3 +262,55 @@ fn a_damaged_log_is_never_believed_and_never_stops_the_agent() {
         );
     }
 }
+
+/// sled stops for good at its first error; the store opens it again once there is room.
+#[test]
+fn a_full_disk_is_an_error_that_passes_and_what_was_there_stays() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let device = Device::new();
+    let run = |program: &str, args: &[&str]| {
+        let status = std::process::Command::new(program).args(args).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let at = device.path().to_str().unwrap().to_owned();
+    if !run(
+        "mount",
+        &["-t", "tmpfs", "-o", "size=3m,mode=700", "none", &at],
+    ) {
+        return;
+    }
+    let (state, store) = device.store();
+    commit(&store, 1, &revision(1));
+    let fill = device.path().join("lost+found");
+    let mut filler = std::fs::File::create(&fill).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let big = resolved(&[(
+        "/opt/big",
+        (0..300_000u32).flat_map(u32::to_le_bytes).collect(),
+    )]);
+    let full = store.commit(
+        &commit_id(2),
+        &tree_id(2),
+        &big,
+        Timestamp(2),
+        Healthy::for_test(),
+    );
+    assert!(full.is_err());
+    let good = store.ledger().good;
+    assert_eq!(good.len(), 1);
+    std::fs::remove_file(&fill).unwrap();
+    drop(filler);
+    let kept = store.kept(&good[0]);
+    commit(&store, 3, &revision(3));
+    let after = store.ledger().good;
+    drop((store, state));
+    let (state, store) = device.store();
+    let reopened = store.ledger().good;
+    drop((store, state));
+    assert!(run("umount", &[&at]));
+    assert_eq!(kept.unwrap(), revision(1));
+    assert_eq!(after.len(), 2);
+    assert_eq!(reopened, after);
+}
