@@ -298,13 +298,22 @@ fn settings(
         pin,
         interval: config.source.interval,
         max_age: config.trust.max_age,
-        state_dir: config.state_dir.display().to_string(),
+        state_dir: as_declared(&config.state_dir, &config.root),
         remote: if local {
             Remote::Local
         } else {
             Remote::Network
         },
     })
+}
+
+/// The state directory as a declared path would name it: below the root.
+fn as_declared(state_dir: &Path, root: &Path) -> String {
+    match state_dir.strip_prefix(root) {
+        Ok(below) => Path::new("/").join(below).display().to_string(),
+        // Outside the root no declared path can lead there.
+        Err(_) => state_dir.display().to_string(),
+    }
 }
 
 /// Asks the daemon of this device; `None` where none runs.

@@ -203,11 +203,12 @@ fn url(node: &Node, out: &mut Diagnostics) -> Option<String> {
     let password = authority
         .and_then(|authority| authority.rsplit_once('@'))
         .is_some_and(|(user, _)| user.contains(':'));
-    if password {
+    // Over http the password is taken out of the URL before anything is logged; ssh would hand it to a process.
+    if password && !matches!(scheme, Some("https" | "http")) {
         node.error_with_help(
             out,
-            "a password in a URL ends up in logs and in process lists",
-            "put it in a file that only root reads, and name that as `token_file`",
+            "a password in this URL would end up in process lists",
+            "use a key: name it as `ssh_key`",
         );
         return None;
     }
