@@ -128,8 +128,8 @@ fn mistakes_are_told_all_at_once_with_their_places() {
 }
 
 #[test]
-fn a_password_in_a_url_is_refused_and_not_repeated() {
-    let problems = problems("[source]\nurl = 'https://me:hunter2@example.com/x'\nbranch = 'a'\n");
+fn a_password_in_an_ssh_url_is_refused_and_not_repeated() {
+    let problems = problems("[source]\nurl = 'ssh://me:hunter2@example.com/x'\nbranch = 'a'\n");
     assert!(
         problems.iter().all(|problem| !problem.contains("hunter2")),
         "{problems:?}"
