@@ -71,7 +71,14 @@ impl<W: World> Agent<W> {
         match end {
             End::Good(proof) => {
                 let count = steps.len();
-                self.commit(&prepared.commit, &prepared.resolved, proof)?;
+                if let Err(error) = self.commit(&prepared.commit, &prepared.resolved, proof) {
+                    // A memory that fails (a full disk) is not the revision's fault: the try is given back.
+                    let given_back = Trial { tries, ..trial };
+                    if let Err(again) = journal.end_trial(Some(&given_back)) {
+                        self.session.notice(&self.world, &chain(&again));
+                    }
+                    return Err(error);
+                }
                 journal.append(&record(
                     DeploymentResult::Good,
                     "healthy through its soak",
