@@ -130,8 +130,8 @@ for group in "$@"; do
             read -r -a names <<<"$packages"
             missing+=("${names[@]}")
         fi
-    done < <(needs "$group")
-    # A process substitution hides its exit status, so ask once more for the group's name.
+    done < <(needs "$group" 2>/dev/null)
+    # A process substitution hides its failure, so an unknown name speaks up here.
     needs "$group" >/dev/null
 done
 
