@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use evenkeel_tests::{Access, Device, FleetRepo, GitHttp, GitSsh, HttpOptions, Registry};
 use serde_json::{Value, json};
 
-use crate::fleet::{GATE, World};
+use crate::fleet::{GATE, QUICK, World};
 
 #[test]
 fn a_first_pass_brings_files_and_containers_and_the_next_one_finds_nothing_to_do() {
@@ -19,7 +19,7 @@ fn a_first_pass_brings_files_and_containers_and_the_next_one_finds_nothing_to_do
         + GATE;
     world.apps(&["one"]).app("one", app);
     world.repo.write(
-        "apps/one/one.conf.j2",
+        &format!("apps/{}/one.conf.j2", world.app_name("one")),
         "zone={{ values.tz }} device={{ device.id }}\n",
     );
     world.repo.write(
@@ -175,7 +175,9 @@ fn removed_apps_are_pruned_and_what_is_not_ours_stays() {
     assert!(world.device.path("/etc/gone.conf").exists());
 
     world.apps(&["keep"]);
-    world.repo.remove("apps/gone");
+    world
+        .repo
+        .remove(&format!("apps/{}", world.app_name("gone")));
     world.release_and_sync("Second");
     assert_eq!(
         world.containers(),
@@ -309,7 +311,7 @@ fn follows(device: &Device, repo: &FleetRepo) {
     assert_eq!(device.read("/etc/one.conf").as_deref(), Some("1\n"));
     repo.write(
         "apps/one/app.toml",
-        "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"2\\n\"\n",
+        format!("[[files]]\npath = \"/etc/one.conf\"\ncontent = \"2\\n\"\n{QUICK}"),
     );
     repo.release("Second");
     device.sync().expect_code(0);

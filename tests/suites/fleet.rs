@@ -48,8 +48,18 @@ impl World {
         }
     }
 
+    /// An app's name in the repository. An engine is shared by the devices of all tests, and names in it come from the
+    /// app: so there each device has apps of its own.
+    pub(crate) fn app_name(&self, app: &str) -> String {
+        match self.engine {
+            Some(_) => format!("{}-{app}", self.device.settings.id),
+            None => app.to_owned(),
+        }
+    }
+
     /// Has every device run these apps.
     pub(crate) fn apps(&self, apps: &[&str]) -> &Self {
+        let apps: Vec<String> = apps.iter().map(|app| self.app_name(app)).collect();
         self.repo.write(
             "groups/all.toml",
             format!("match = \"all\"\napps = {apps:?}\n"),
@@ -59,8 +69,10 @@ impl World {
 
     /// Writes an app's app.toml.
     pub(crate) fn app(&self, name: &str, text: impl AsRef<str>) -> &Self {
-        self.repo
-            .write(&format!("apps/{name}/app.toml"), text.as_ref());
+        self.repo.write(
+            &format!("apps/{}/app.toml", self.app_name(name)),
+            text.as_ref(),
+        );
         self
     }
 
@@ -68,7 +80,7 @@ impl World {
     pub(crate) fn one_file(&self, content: &str) -> &Self {
         self.apps(&["one"]).app(
             "one",
-            format!("[[files]]\npath = \"/etc/one.conf\"\ncontent = {content:?}\n"),
+            format!("[[files]]\npath = \"/etc/one.conf\"\ncontent = {content:?}\n{QUICK}"),
         )
     }
 
@@ -147,6 +159,9 @@ impl World {
         all
     }
 }
+
+/// A gate for what needs no time to get well.
+pub(crate) const QUICK: &str = "\n[gate]\ndeadline = \"10s\"\nsoak = \"0s\"\n";
 
 /// A gate that decides within seconds.
 pub(crate) const GATE: &str = "\n[gate]\ndeadline = \"20s\"\nsoak = \"2s\"\n";

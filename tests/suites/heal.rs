@@ -4,14 +4,16 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::fleet::{GATE, World};
+use crate::fleet::{GATE, QUICK, World};
 
 #[test]
 fn a_file_that_was_edited_deleted_or_opened_up_is_put_right() {
     let world = World::of_files("heal-file");
     world.apps(&["one"]).app(
         "one",
-        "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"right\\n\"\nmode = \"0600\"\n",
+        format!(
+            "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"right\\n\"\nmode = \"0600\"\n{QUICK}"
+        ),
     );
     world.release_and_sync("First");
     let path = world.device.path("/etc/one.conf");

@@ -128,7 +128,7 @@ impl BollardEngine {
     pub(super) async fn health_now(
         &self,
         container: &ObservedContainer,
-        _service: &Service,
+        service: &Service,
     ) -> Result<Health, EngineError> {
         let client = self.client().await?;
         let id = &container.engine_id;
@@ -139,11 +139,19 @@ impl BollardEngine {
                 client.docker.inspect_container(id, None),
             )
             .await?;
-        // The engine's view has the declaration's test merged with the image's.
-        let check = found
+        // The engine's view has the declaration's test merged with the image's. But Podman's Docker API splits the
+        // words of a `CMD` test at their blanks (seen with 4.3), so what was declared is taken from the declaration.
+        let mut check = found
             .config
             .and_then(|config| config.healthcheck)
             .unwrap_or_default();
+        let declared = service
+            .healthcheck
+            .as_ref()
+            .and_then(|check| check.test.clone());
+        if declared.is_some() {
+            check.test = declared;
+        }
         let state = found.state.unwrap_or_default();
         let told = observe::health(
             observe::has_test(check.test.as_ref()),
