@@ -21,6 +21,10 @@ use crate::select::Urgency;
 /// How many cycles may follow each other at once before the loop takes a breath: a bound against a tight loop.
 const MOST_AT_ONCE: u32 = 6;
 
+/// How long a pass may go on after a stop signal: a slow fetch or engine call is not waited for. Well below the 90 s
+/// after which systemd kills.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
 /// What somebody asks of the loop.
 #[derive(Debug)]
 pub enum Ask {
@@ -214,15 +218,23 @@ impl<'a, W: World> Daemon<'a, W> {
         let agent = self.agent;
         let cycle = agent.cycle(urgency);
         tokio::pin!(cycle);
+        let mut give_up = None;
         loop {
             tokio::select! {
                 passed = &mut cycle => return passed,
+                () = at(give_up) => {
+                    // Nothing here minds a power cut, so it does not mind this either.
+                    let message = "stopped in the middle of a pass".to_owned();
+                    let outcome = Outcome::Deferred { reason: "stopped".to_owned(), message };
+                    return Passed { outcome, again: Again::Later };
+                }
                 Some(asked) = requests.recv() => self.take(asked),
                 Some(signal) = signals.recv() => match signal {
                     Signal::Poke => {}
                     Signal::Stop => {
                         self.stopping = true;
                         agent.interrupt.raise(Interruption::Stop);
+                        give_up.get_or_insert_with(|| Instant::now() + STOP_WITHIN);
                     }
                 },
             }
@@ -373,6 +385,14 @@ impl<'a, W: World> Daemon<'a, W> {
         self.agent.session.update(&self.agent.world, |report| {
             report.poll.next = Some(Timestamp(now.0.saturating_add(seconds)));
         });
+    }
+}
+
+/// The moment, if there is one; else never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -353,9 +353,10 @@ fn do_here(args: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
     let runtime =
         super::runtime().map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let local = tokio::task::LocalSet::new();
-    local
-        .block_on(&runtime, once(&device, request))
-        .map_err(|error| Failure::failed(format!("cannot serve: {error}")))
+    let answered = local.block_on(&runtime, once(&device, request));
+    // A fetch that is still under way ends with the process.
+    runtime.shutdown_background();
+    answered.map_err(|error| Failure::failed(format!("cannot serve: {error}")))
 }
 
 async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {

@@ -41,7 +41,10 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => return fail(super::code::FAILED, &format!("cannot start: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    match local.block_on(&runtime, serve(&device)) {
+    let served = local.block_on(&runtime, serve(&device));
+    // A fetch that is still under way ends with the process.
+    runtime.shutdown_background();
+    match served {
         Ok(()) => super::code::DONE,
         Err(error) => fail(super::code::FAILED, &format!("cannot serve: {error}")),
     }

@@ -153,6 +153,11 @@ impl<W: World> Agent<W> {
             (_, Urgency::Boot) => self.look_back(&ledger, floor.as_ref()).await?,
             (_, Urgency::Scheduled | Urgency::Asked) => self.look(&ledger, floor.as_ref()).await?,
         };
+        if let (Newest::Unknown(_), Urgency::Boot) = (&newest, urgency)
+            && ledger.good.is_empty()
+        {
+            return Ok(later(Outcome::Held("nothing was fetched yet".to_owned())));
+        }
         let ledger = self.world.journal().ledger();
         match select::choose(newest, &ledger, self.world.clock().now(), urgency) {
             Target::Hold(why) => self.hold(&ledger, &why).await,
