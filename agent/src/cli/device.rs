@@ -8,6 +8,7 @@ use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{self, Line, Request};
+use super::reach::{Reached, reach};
 use super::{ConfigArgs, code, fail, sync};
 use crate::adapter::clock::SystemClock;
 use crate::adapter::engine::BollardEngine;
@@ -36,6 +37,14 @@ const LONGEST_FILE: u64 = 4 * 1024 * 1024;
 pub(super) struct Failure {
     code: u8,
     message: String,
+    lock: Lock,
+}
+
+/// Whether a failure is that somebody else holds the device's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    Ours,
+    Others,
 }
 
 impl std::fmt::Display for Failure {
@@ -50,6 +59,7 @@ impl Failure {
         Self {
             code: code::USAGE,
             message: message.into(),
+            lock: Lock::Ours,
         }
     }
 
@@ -58,7 +68,13 @@ impl Failure {
         Self {
             code: code::FAILED,
             message: message.into(),
+            lock: Lock::Ours,
         }
+    }
+
+    /// Whether another evenkeel works on the same state just now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock == Lock::Others
     }
 
     /// Tells it on stderr, and gives back the exit code.
@@ -213,7 +229,10 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
         policy(&config).map_err(Failure::usage)?;
     }
     let state = StateDir::open(&config.state_dir).map_err(|error| match error {
-        StateDirError::Locked { .. } => Failure::failed(chain(&error)),
+        StateDirError::Locked { .. } => Failure {
+            lock: Lock::Others,
+            ..Failure::failed(chain(&error))
+        },
         _ => Failure::usage(chain(&error)),
     })?;
     let device = match &config.device.id {
@@ -332,9 +351,11 @@ pub(super) fn ask(args: &ConfigArgs, request: &Request) -> Result<Option<Line>, 
 
 /// Asks the daemon, or does it here where none runs.
 pub(super) fn ask_or_do_here(args: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
-    match ask(args, request)? {
-        Some(line) => Ok(line),
-        None => do_here(args, request),
+    // Before the device is opened: what is wrong with its memory is told there.
+    crate::telemetry::install(crate::telemetry::Format::Text);
+    match reach(args, request, Need::Trust)? {
+        Reached::Answered(line) => Ok(line),
+        Reached::Opened(device) => do_here(&device, request),
     }
 }
 
@@ -347,13 +368,11 @@ pub(super) fn ask_or_do(args: &ConfigArgs, request: &Request, json: bool) -> u8 
 }
 
 /// Does a request without a daemon: the same loop, once, under the same lock; `status` works meanwhile.
-fn do_here(args: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
-    crate::telemetry::install(crate::telemetry::Format::Text);
-    let device = open(args, Need::Trust)?;
+fn do_here(device: &Device, request: &Request) -> Result<Line, Failure> {
     let runtime =
         super::runtime().map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let local = tokio::task::LocalSet::new();
-    let answered = local.block_on(&runtime, once(&device, request));
+    let answered = local.block_on(&runtime, once(device, request));
     // A fetch that is still under way ends with the process.
     runtime.shutdown_background();
     answered.map_err(|error| Failure::failed(format!("cannot serve: {error}")))

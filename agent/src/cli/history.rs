@@ -1,6 +1,7 @@
 //! `evenkeel history`: the deployments this device made.
 
 use super::control::{Line, Request};
+use super::reach::{Reached, reach};
 use super::{ConfigArgs, answer, device, fail, show};
 
 /// The deployments this device made, how each ended and why.
@@ -15,25 +16,22 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args) -> u8 {
-    let asked = match device::ask(&args.config, &Request::History) {
-        Ok(Some(line)) => line,
-        Ok(None) => match device::open(&args.config, device::Need::State) {
-            Ok(device) => {
-                use crate::port::World as _;
-                use crate::port::journal::Journal as _;
-                match device.agent.world.journal().history() {
-                    Ok(history) => Line::Answer {
-                        code: super::code::DONE,
-                        text: String::new(),
-                        json: show::history::json(&history),
-                    },
-                    Err(error) => {
-                        return fail(super::code::FAILED, &crate::domain::text::chain(&error));
-                    }
+    let asked = match reach(&args.config, &Request::History, device::Need::State) {
+        Ok(Reached::Answered(line)) => line,
+        Ok(Reached::Opened(device)) => {
+            use crate::port::World as _;
+            use crate::port::journal::Journal as _;
+            match device.agent.world.journal().history() {
+                Ok(history) => Line::Answer {
+                    code: super::code::DONE,
+                    text: String::new(),
+                    json: show::history::json(&history),
+                },
+                Err(error) => {
+                    return fail(super::code::FAILED, &crate::domain::text::chain(&error));
                 }
             }
-            Err(failure) => return failure.tell(),
-        },
+        }
         Err(failure) => return failure.tell(),
     };
     match asked {

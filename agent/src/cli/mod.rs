@@ -7,6 +7,7 @@ mod fleet_dir;
 pub mod history;
 pub mod lint;
 pub mod plan;
+mod reach;
 pub mod render;
 pub mod requests;
 pub mod run;

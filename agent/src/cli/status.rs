@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::control::{Line, Request};
+use super::reach::{Reached, reach};
 use super::{ConfigArgs, answer, device, show};
 use crate::domain::outcome::Report;
 
@@ -55,12 +56,17 @@ fn pause() {
 }
 
 fn look(config: &ConfigArgs) -> Result<Report, device::Failure> {
-    if let Some(Line::Answer { json, .. }) = device::ask(config, &Request::Status)? {
-        return serde_json::from_value(json).map_err(|error| {
-            device::Failure::failed(format!("the daemon's answer cannot be read: {error}"))
-        });
-    }
-    let device = device::open(config, device::Need::State)?;
+    let device = match reach(config, &Request::Status, device::Need::State)? {
+        Reached::Answered(Line::Answer { json, .. }) => {
+            return serde_json::from_value(json).map_err(|error| {
+                device::Failure::failed(format!("the daemon's answer cannot be read: {error}"))
+            });
+        }
+        Reached::Answered(Line::Event(_)) => {
+            return Err(device::Failure::failed("the daemon gave no answer"));
+        }
+        Reached::Opened(device) => device,
+    };
     let mut report = device.agent.session.report();
     if report.device.is_empty() {
         report.device = device.agent.settings.device.to_string();
