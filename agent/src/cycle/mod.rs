@@ -12,6 +12,8 @@ mod prepare;
 mod preview;
 mod session;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use evenkeel_schema::image::ImageRef;
 use super::session::{Says, chain};
 use super::{Agent, Interruption};
 use crate::domain::desired::DesiredState;
-use crate::domain::history::{Inventory, Ledger};
+use crate::domain::history::{Deployment, DeploymentResult, Inventory, Ledger};
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::outcome::{AppStatus, ConditionType, ServiceStatus};
 use crate::domain::resource::ServiceId;
@@ -49,9 +49,16 @@ impl<W: World> Agent<W> {
         ObservedState { files, engine }
     }
 
-    /// Whether containers of this device exist: then it is not its first start, whatever was lost.
+    /// Whether something was good here before, or containers of this device exist that the journal knows nothing of:
+    /// then it is not its first start, and its memory was lost. What a first revision left behind that never became
+    /// good is in the inventory, and is no sign of that.
     pub(super) async fn has_run_here(&self, ledger: &Ledger) -> bool {
-        if !ledger.good.is_empty() || !ledger.inventory.services.is_empty() {
+        let was_good = |history: Vec<Deployment>| {
+            history
+                .iter()
+                .any(|deployment| deployment.result == DeploymentResult::Good)
+        };
+        if !ledger.good.is_empty() || self.world.journal().history().is_ok_and(was_good) {
             return true;
         }
         match self
@@ -60,7 +67,10 @@ impl<W: World> Agent<W> {
             .observe(&self.settings.device, &[])
             .await
         {
-            Ok(view) => !view.containers.is_empty(),
+            Ok(view) => view
+                .containers
+                .keys()
+                .any(|id| !ledger.inventory.services.contains(id)),
             Err(_) => false,
         }
     }

@@ -11,6 +11,8 @@ pub mod clock;
 pub mod engine;
 pub mod files;
 pub mod journal;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod probes;
 pub mod reporter;
 pub mod source;

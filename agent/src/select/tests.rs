@@ -1,47 +1,26 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use ssh_key::private::{Ed25519Keypair, PrivateKey};
-use ssh_key::{HashAlg, LineEnding};
-
 use super::*;
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::history::{Deferral, Pin, Trial};
-use crate::trust::allowed_signers::AllowedSigners;
-use crate::trust::policy::{TrustPolicy, Verdict};
+use crate::trust::fixture::{Draft, EMPTY_TREE, Hand, policy};
+use crate::trust::policy::Verdict;
 
 /// A commit that was really signed and really judged: there is no other way to one.
 fn verified(message: &str) -> VerifiedCommit {
-    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
-    let head = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\n\
-                author A <a@example.com> 1700000000 +0000\n\
-                committer A <a@example.com> 1700000000 +0000\n";
-    let payload = format!("{head}\n{message}\n");
-    let armor = key
-        .sign("git", HashAlg::Sha512, payload.as_bytes())
-        .unwrap()
-        .to_pem(LineEnding::LF)
-        .unwrap();
-    let folded = armor.trim_end().replace('\n', "\n ");
-    let bytes = format!("{head}gpgsig {folded}\n\n{message}\n").into_bytes();
-    use sha1_checked::Digest as _;
-    let mut hasher = sha1_checked::Sha1::new();
-    hasher.update(format!("commit {}\0", bytes.len()).as_bytes());
-    hasher.update(&bytes);
-    let digest = hasher.try_finalize();
-    let id: String = digest
-        .hash()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let line = format!("a@example.com {}\n", key.public_key().to_openssh().unwrap());
-    let signers =
-        AllowedSigners::parse("signers", line.as_bytes(), &jiff::tz::TimeZone::UTC).unwrap();
+    let draft = Draft {
+        tree: EMPTY_TREE,
+        parents: &[],
+        time: 1_700_000_000,
+        message,
+    };
+    let (id, bytes) = draft.signed(Hand::Trusted);
     let raw = RawCommit {
-        id: id.parse().unwrap(),
+        id,
         bytes,
         descent: Descent::Descends,
     };
-    match TrustPolicy::of(signers).judge(&raw, Timestamp(0)) {
+    match policy().judge(&raw, Timestamp(0)) {
         Verdict::Trusted(commit) => *commit,
         other => panic!("{other:?}"),
     }

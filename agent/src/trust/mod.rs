@@ -12,6 +12,8 @@
 
 pub mod allowed_signers;
 pub mod commit;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod inquiry;
 pub mod key;
 mod pattern;

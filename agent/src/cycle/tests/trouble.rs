@@ -1,0 +1,374 @@
+//! What a device does while something is wrong.
+
+use super::*;
+use crate::domain::history::{DeploymentResult, Floor};
+use crate::port::memory::Behaviour;
+use crate::port::source::Source as _;
+use crate::trust::fixture::Hand;
+
+#[tokio::test(start_paused = true)]
+async fn tips_that_trust_refuses_change_nothing_and_an_honest_one_on_top_is_taken() {
+    let rig = Rig::at_one().await;
+    let one = rig.last_good();
+    let source = &rig.world.source;
+    let two = rig.push(&TWO, "two");
+    rig.settle().await;
+    rig.assert_at(&TWO).await;
+    let documents = THREE.documents();
+    let tips = [
+        (
+            source.push_on(Some(&two), &documents, "x", Hand::Nobody),
+            "unsigned",
+        ),
+        (
+            source.push_on(Some(&two), &documents, "y", Hand::Stranger),
+            "unknown-key",
+        ),
+        (
+            source.push_on(Some(&one), &documents, "z", Hand::Trusted),
+            "not-descendant",
+        ),
+        (one, "not-descendant"),
+    ];
+    for (tip, word) in tips {
+        source.move_to(&tip);
+        let before = rig.world.engine.starts();
+        let outcome = rig.settle().await;
+        let Outcome::Rejected { reason, .. } = &outcome else {
+            panic!("{word}: {outcome:?}");
+        };
+        assert_eq!(reason, word);
+        assert_eq!(outcome.exit_code(), 3);
+        rig.assert_at(&TWO).await;
+        assert_eq!(rig.world.engine.starts(), before);
+        rig.settle().await;
+        rig.assert_still().await;
+    }
+    source.push_on(Some(&two), &documents, "honest", Hand::Trusted);
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_down_defers_and_is_healed_when_it_is_back() {
+    let rig = Rig::at_one().await;
+    rig.world.engine.down.set(true);
+    rig.world.files.by_hand("/etc/steady.conf", "by hand");
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(matches!(outcome, Outcome::Deferred { .. }), "{outcome:?}");
+    assert_eq!(
+        rig.world.files.text("/etc/steady.conf").as_deref(),
+        Some("steady"),
+        "waiting never stops healing"
+    );
+    rig.world.engine.down.set(false);
+    rig.settle().await;
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_does_not_answer_defers() {
+    let rig = Rig::at_one().await;
+    rig.world.engine.registry.set(false);
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Deferred { reason, .. } if reason == "registry"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+    rig.world.engine.registry.set(true);
+    rig.settle().await;
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_defers_wherever_it_is_met_and_never_refuses() {
+    for effect in [
+        "stage",
+        "switch",
+        "make it last-good",
+        "write the floor file",
+    ] {
+        let rig = Rig::at_one().await;
+        rig.world.faults.refuse(effect);
+        rig.push(&TWO, "two");
+        let outcome = rig.settle().await;
+        assert!(
+            matches!(outcome, Outcome::Deferred { .. }),
+            "{effect}: {outcome:?}"
+        );
+        rig.world.faults.mend();
+        let ledger = rig.world.journal.ledger();
+        assert!(ledger.refused.is_empty(), "{effect}");
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            rig.settle().await;
+        }
+        rig.assert_at(&TWO).await;
+        rig.assert_still().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_disk_is_seen_before_anything_moves() {
+    let rig = Rig::at_one().await;
+    rig.world.files.free.set(1024);
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Deferred { reason, .. } if reason == "disk"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_a_soak_gives_the_try_back_and_the_next_start_goes_on() {
+    let mut rig = Rig::at_one().await;
+    let two = rig.push(&TWO, "two");
+    for _ in 0..4 {
+        let interrupt = Rc::clone(&rig.agent.interrupt);
+        rig.settle_while(5, async {
+            interrupt.raise(super::super::Interruption::Stop)
+        })
+        .await;
+        let trial = rig.world.journal.ledger().trial.unwrap();
+        assert_eq!((&trial.commit, trial.tries), (&two, 0));
+        rig.start_again();
+    }
+    let starts = rig.world.engine.starts();
+    rig.live(1).await;
+    rig.assert_at(&TWO).await;
+    assert_eq!(rig.world.engine.starts(), starts, "it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_crashes_in_a_soak_refuse_the_release() {
+    let mut rig = Rig::at_one().await;
+    let two = rig.push(&TWO, "two");
+    for tries in 1..=3 {
+        rig.killed_after(5).await;
+        rig.world.lose_power();
+        rig.start_again();
+        let trial = rig.world.journal.ledger().trial.unwrap();
+        assert_eq!((&trial.commit, trial.tries), (&two, tries));
+    }
+    let outcome = rig.settle_as(Urgency::Boot).await;
+    assert!(
+        matches!(&outcome, Outcome::Unhealthy { commit, .. } if *commit == two),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+    rig.live(3).await;
+    rig.assert_at(&ONE).await;
+    rig.assert_still().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_release_that_is_unhealthy_is_tried_again_and_not_for_ever_refused() {
+    let rig = Rig::new();
+    rig.world.engine.behave(&image('1'), Behaviour::Unhealthy);
+    rig.push(&ONE, "one");
+    assert!(matches!(rig.settle().await, Outcome::Unhealthy { .. }));
+    assert!(rig.world.journal.ledger().refused.is_empty());
+    rig.world.engine.behave(&image('1'), Behaviour::Well);
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        rig.settle().await;
+    }
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_memory_is_lost_the_device_holds_until_a_person_sets_the_floor() {
+    let mut rig = Rig::at_one().await;
+    let one = rig.last_good();
+    rig.world.journal.lose();
+    rig.world.source.lose();
+    rig.start_again();
+    for urgency in [Urgency::Boot, Urgency::Scheduled, Urgency::Asked] {
+        let outcome = rig.settle_as(urgency).await;
+        assert!(
+            matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "TrustStateLost"),
+            "{outcome:?}"
+        );
+    }
+    rig.agent.reset_floor(&one).unwrap();
+    let starts = rig.world.engine.starts();
+    rig.live(3).await;
+    rig.assert_at(&ONE).await;
+    assert_eq!(rig.world.engine.starts(), starts, "what runs is taken over");
+    rig.assert_still().await;
+    rig.push(&TWO, "two");
+    rig.settle().await;
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn floors_that_contradict_each_other_hold() {
+    let rig = Rig::at_one().await;
+    let floor = rig.world.journal.floor_file().unwrap().unwrap();
+    let other = Floor {
+        commit: "b".repeat(40).parse().unwrap(),
+        ..floor.clone()
+    };
+    rig.world.source.forge_floor(Some(other));
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "TrustStateLost"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+    rig.agent.reset_floor(&floor.commit).unwrap();
+    rig.settle().await;
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_copy_of_the_floor_is_enough_and_the_others_are_mended() {
+    let rig = Rig::at_one().await;
+    let floor = rig.world.journal.floor_file().unwrap();
+    rig.world.source.forge_floor(None);
+    rig.settle().await;
+    assert_eq!(rig.world.source.floor_ref().unwrap(), floor);
+    rig.settle().await;
+    rig.assert_still().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_floor_of_what_was_seen_refuses_a_rewind_over_a_release_that_was_never_good() {
+    let rig = Rig::with(Settings {
+        floor: FloorPolicy::Seen,
+        ..settings()
+    });
+    let one = rig.push(&ONE, "one");
+    rig.settle().await;
+    rig.assert_at(&ONE).await;
+    rig.world.engine.behave(&image('2'), Behaviour::Unhealthy);
+    let two = rig.push(&TWO, "two");
+    rig.settle().await;
+    rig.assert_at(&ONE).await;
+    let documents = THREE.documents();
+    rig.world
+        .source
+        .push_on(Some(&one), &documents, "fork", Hand::Trusted);
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "not-descendant"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+    rig.world
+        .source
+        .push_on(Some(&two), &documents, "on top", Hand::Trusted);
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_was_never_good_may_be_dropped_from_the_branch() {
+    let rig = Rig::at_one().await;
+    let one = rig.last_good();
+    rig.world.engine.behave(&image('2'), Behaviour::Unhealthy);
+    rig.push(&TWO, "two");
+    rig.settle().await;
+    rig.world
+        .source
+        .push_on(Some(&one), &THREE.documents(), "instead", Hand::Trusted);
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_is_lost_with_a_change_takes_the_change_back_and_does_not_refuse_it() {
+    let rig = Rig::at_one().await;
+    rig.push(&TWO, "two");
+    let source = &rig.world.source;
+    rig.settle_while(5, async { source.online.set(false) })
+        .await;
+    rig.assert_at(&ONE).await;
+    let ledger = rig.world.journal.ledger();
+    assert!(ledger.refused.is_empty());
+    assert!(ledger.deferred.is_some());
+    source.online.set(true);
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        rig.settle().await;
+    }
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_commit_interrupts_a_soak_twice_at_most() {
+    let rig = Rig::at_one().await;
+    let long = |release: Release| Release {
+        soak: 100,
+        ..release
+    };
+    rig.push(&long(TWO), "two");
+    let four = Release {
+        image: '4',
+        file: "four",
+        ..long(ONE)
+    };
+    let five = Release {
+        image: '5',
+        file: "five",
+        ..long(ONE)
+    };
+    // Each comes while the one before soaks; polls are a minute apart.
+    let pushes = async {
+        for release in [long(THREE), four.clone(), five.clone()] {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let expected = rig.world.source.push(&release.documents(), release.file);
+            tokio::time::sleep(Duration::from_secs(35)).await;
+            let _ = expected;
+        }
+    };
+    let (outcome, ()) = tokio::join!(rig.settle(), pushes);
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    rig.assert_at(&four).await;
+    let history = rig.world.journal.history().unwrap();
+    let interrupted = history
+        .iter()
+        .filter(|one| one.result == DeploymentResult::Interrupted)
+        .count();
+    assert_eq!(interrupted, 2);
+    rig.settle().await;
+    rig.assert_at(&five).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_guard_excludes_is_refused_before_anything_moves() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.guard.images = Some(vec![image('1'), image('a')]);
+    let before = rig.world.engine.starts();
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "guard"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+    assert_eq!(rig.world.engine.starts(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn documents_that_do_not_read_are_refused_before_anything_moves() {
+    let rig = Rig::at_one().await;
+    let mut documents = TWO.documents();
+    documents[2].1.push_str("[services.server.nonsense]\n");
+    rig.world.source.push(&documents, "nonsense");
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "schema"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&ONE).await;
+    rig.push(&THREE, "three");
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}

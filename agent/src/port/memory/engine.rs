@@ -1,0 +1,461 @@
+//! An engine in memory: containers that behave as their image was told to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use evenkeel_schema::image::ImageRef;
+use evenkeel_schema::name::{AppName, DeviceId};
+use evenkeel_schema::service::{Network, Service, Volume};
+use serde_json::json;
+
+use super::Faults;
+use crate::domain::container::ContainerSpec;
+use crate::domain::observed::{
+    EngineView, Facts, Health, ObservedContainer, ObservedImage, Owned, RunState,
+};
+use crate::domain::outcome::PullProgress;
+use crate::port::Retry;
+use crate::port::engine::{Engine, EngineError};
+
+/// What containers of an image do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    /// They run, and are healthy where a health check is declared.
+    Well,
+    /// They run, and their health check fails.
+    Unhealthy,
+    /// They end at once.
+    Exits(i64),
+}
+
+#[derive(Debug, Clone)]
+struct Container {
+    spec: ContainerSpec,
+    state: RunState,
+    restart: String,
+    starts: u64,
+    facts: Facts,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct MemoryEngine {
+    faults: Rc<Faults>,
+    containers: RefCell<BTreeMap<String, Container>>,
+    /// Names of containers that are not ours.
+    pub(crate) foreign: RefCell<BTreeSet<String>>,
+    networks: RefCell<BTreeMap<String, Owned>>,
+    volumes: RefCell<BTreeMap<String, Owned>>,
+    images: RefCell<BTreeSet<String>>,
+    behaviours: RefCell<BTreeMap<String, Behaviour>>,
+    /// Whether nobody answers at its socket.
+    pub(crate) down: Cell<bool>,
+    /// Whether its registry answers.
+    pub(crate) registry: Cell<bool>,
+    made: Cell<u64>,
+    started: Cell<u64>,
+}
+
+impl MemoryEngine {
+    pub(crate) fn new(faults: Rc<Faults>) -> Self {
+        let foreign = |app: Option<&str>| Owned {
+            app: app.map(str::to_owned),
+            config: None,
+            in_use: true,
+        };
+        Self {
+            faults,
+            containers: RefCell::default(),
+            foreign: RefCell::new(BTreeSet::from(["a-persons-own".to_owned()])),
+            networks: RefCell::new(BTreeMap::from([("bridge".to_owned(), foreign(None))])),
+            volumes: RefCell::new(BTreeMap::from([("photos".to_owned(), foreign(None))])),
+            images: RefCell::default(),
+            behaviours: RefCell::default(),
+            down: Cell::new(false),
+            registry: Cell::new(true),
+            made: Cell::new(0),
+            started: Cell::new(0),
+        }
+    }
+
+    /// Says what containers of an image do from their next start on.
+    pub(crate) fn behave(&self, image: &str, behaviour: Behaviour) {
+        self.behaviours
+            .borrow_mut()
+            .insert(image.to_owned(), behaviour);
+    }
+
+    /// The machine lost its power: containers are where the engine puts them at the next boot.
+    pub(crate) fn lose_power(&self) {
+        let ids: Vec<String> = self.containers.borrow().keys().cloned().collect();
+        for id in ids {
+            let again = self.containers.borrow()[&id].restart != "no";
+            let was = self.containers.borrow()[&id].state.clone();
+            if again && was != RunState::Created {
+                self.begin(&id);
+            } else if was == RunState::Running {
+                self.set_state(&id, RunState::Exited(137));
+            }
+        }
+    }
+
+    /// A person stops the container of this name.
+    pub(crate) fn stop_by_hand(&self, name: &str) {
+        let id = self.id_of(name);
+        self.set_state(&id, RunState::Exited(143));
+    }
+
+    /// A person removes the container of this name.
+    pub(crate) fn remove_by_hand(&self, name: &str) {
+        let id = self.id_of(name);
+        self.containers.borrow_mut().remove(&id);
+    }
+
+    /// A person gives the container of this name another setting.
+    pub(crate) fn change_by_hand(&self, name: &str, key: &str, value: serde_json::Value) {
+        let id = self.id_of(name);
+        let mut containers = self.containers.borrow_mut();
+        let container = containers.get_mut(&id).unwrap();
+        container.facts.insert(key.to_owned(), value);
+    }
+
+    /// The engine's id of the container of this name.
+    pub(crate) fn id_of(&self, name: &str) -> String {
+        let containers = self.containers.borrow();
+        let found = containers.iter().find(|(_, one)| one.spec.name == name);
+        found
+            .unwrap_or_else(|| panic!("no container {name}"))
+            .0
+            .clone()
+    }
+
+    /// How often any container was started.
+    pub(crate) fn starts(&self) -> u64 {
+        self.started.get()
+    }
+
+    /// Networks and volumes that are not ours.
+    pub(crate) fn foreign_things(&self) -> (Vec<String>, Vec<String>) {
+        let foreign = |all: &BTreeMap<String, Owned>| {
+            all.iter()
+                .filter(|(_, owned)| owned.app.is_none())
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        (
+            foreign(&self.networks.borrow()),
+            foreign(&self.volumes.borrow()),
+        )
+    }
+
+    fn set_state(&self, id: &str, state: RunState) {
+        if let Some(container) = self.containers.borrow_mut().get_mut(id) {
+            container.state = state;
+        }
+    }
+
+    fn begin(&self, id: &str) {
+        self.started.set(self.started.get() + 1);
+        let mut containers = self.containers.borrow_mut();
+        let container = containers.get_mut(id).unwrap();
+        container.starts = self.started.get();
+        container.state = match self.behaviour(&container.spec.service.image) {
+            Behaviour::Well | Behaviour::Unhealthy => RunState::Running,
+            Behaviour::Exits(code) => RunState::Exited(code),
+        };
+    }
+
+    fn behaviour(&self, image: &ImageRef) -> Behaviour {
+        let behaviours = self.behaviours.borrow();
+        behaviours
+            .get(image.as_str())
+            .copied()
+            .unwrap_or(Behaviour::Well)
+    }
+
+    fn health_of(&self, service: &Service) -> Health {
+        match (&service.healthcheck, self.behaviour(&service.image)) {
+            (None, _) => Health::None,
+            (Some(_), Behaviour::Unhealthy) => Health::Unhealthy,
+            (Some(_), Behaviour::Well | Behaviour::Exits(_)) => Health::Healthy,
+        }
+    }
+
+    fn joined(&self, network: &str) -> bool {
+        self.containers
+            .borrow()
+            .values()
+            .any(|one| one.spec.networks.iter().any(|(name, _)| name == network))
+    }
+
+    fn is_there(&self, id: &str, what: &str) -> Result<(), EngineError> {
+        if self.containers.borrow().contains_key(id) {
+            return Ok(());
+        }
+        Err(EngineError::Refused {
+            what: what.to_owned(),
+            cause: Box::new(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        })
+    }
+
+    fn change<T>(
+        &self,
+        what: String,
+        act: impl FnOnce() -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.answers()?;
+        self.faults
+            .effect(what.clone(), act, |cause| EngineError::Failed {
+                what,
+                cause: Box::new(cause),
+            })
+    }
+
+    fn answers(&self) -> Result<(), EngineError> {
+        if self.down.get() {
+            return Err(EngineError::Down {
+                socket: "memory".to_owned(),
+                cause: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What an engine shows of a container that was made from this.
+fn facts(spec: &ContainerSpec) -> Facts {
+    let service = &spec.service;
+    let networks: Vec<&String> = spec.networks.iter().map(|(name, _)| name).collect();
+    Facts::from([
+        ("environment".to_owned(), json!(service.environment)),
+        ("labels".to_owned(), json!(service.labels)),
+        (
+            "command".to_owned(),
+            json!(service.command.clone().unwrap_or_default()),
+        ),
+        ("networks".to_owned(), json!(networks)),
+        ("privileged".to_owned(), json!(service.privileged)),
+        ("read_only".to_owned(), json!(service.read_only)),
+        (
+            "user".to_owned(),
+            json!(service.user.clone().unwrap_or_default()),
+        ),
+    ])
+}
+
+fn image_id(image: &str) -> String {
+    format!("id of {image}")
+}
+
+impl Engine for MemoryEngine {
+    async fn observe(
+        &self,
+        device: &DeviceId,
+        images: &[ImageRef],
+    ) -> Result<EngineView, EngineError> {
+        self.answers()?;
+        let mut view = EngineView::default();
+        for (engine_id, one) in self.containers.borrow().iter() {
+            if one.spec.device != *device {
+                view.foreign_container_names.push(one.spec.name.clone());
+                continue;
+            }
+            let image = &one.spec.service.image;
+            let seen = ObservedContainer {
+                engine_id: engine_id.clone(),
+                name: one.spec.name.clone(),
+                config: Some(one.spec.config.clone()),
+                image_id: image_id(image.as_str()),
+                state: one.state.clone(),
+                restart: one.restart.clone(),
+                restarts: 0,
+                oom_killed: false,
+                started_at: one.starts.to_string(),
+                health: self.health_of(&one.spec.service),
+                facts: one.facts.clone(),
+            };
+            view.containers
+                .entry(one.spec.id.clone())
+                .or_default()
+                .push(seen);
+        }
+        view.foreign_container_names
+            .extend(self.foreign.borrow().iter().cloned());
+        view.networks = self.networks.borrow().clone();
+        for (name, owned) in &mut view.networks {
+            owned.in_use = owned.app.is_none() || self.joined(name);
+        }
+        view.volumes = self.volumes.borrow().clone();
+        let pulled = self.images.borrow();
+        for image in images.iter().filter(|one| pulled.contains(one.as_str())) {
+            let seen = ObservedImage {
+                id: image_id(image.as_str()),
+                ..ObservedImage::default()
+            };
+            view.images.insert(image.to_string(), seen);
+        }
+        Ok(view)
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: &mut dyn FnMut(&PullProgress),
+    ) -> Result<(), EngineError> {
+        self.answers()?;
+        progress(&PullProgress::from([("layer".to_owned(), (1, 1))]));
+        let broken = |cause: std::io::Error| EngineError::Image {
+            image: image.to_string(),
+            retry: Retry::Later,
+            cause: Box::new(cause),
+        };
+        if !self.registry.get() {
+            return Err(broken(std::io::ErrorKind::TimedOut.into()));
+        }
+        let arrive = || {
+            self.images.borrow_mut().insert(image.to_string());
+            Ok(())
+        };
+        self.faults.effect(format!("pull {image}"), arrive, broken)
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        _device: &DeviceId,
+        app: &AppName,
+        _key: &str,
+        _network: &Network,
+        config: &str,
+    ) -> Result<(), EngineError> {
+        self.change(format!("make network {name}"), || {
+            let owned = Owned {
+                app: Some(app.to_string()),
+                config: Some(config.to_owned()),
+                in_use: false,
+            };
+            self.networks.borrow_mut().insert(name.to_owned(), owned);
+            Ok(())
+        })
+    }
+
+    async fn create_volume(
+        &self,
+        name: &str,
+        _device: &DeviceId,
+        app: &AppName,
+        _key: &str,
+        _volume: &Volume,
+        config: &str,
+    ) -> Result<(), EngineError> {
+        self.change(format!("make volume {name}"), || {
+            let owned = Owned {
+                app: Some(app.to_string()),
+                config: Some(config.to_owned()),
+                in_use: false,
+            };
+            self.volumes.borrow_mut().insert(name.to_owned(), owned);
+            Ok(())
+        })
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        self.change(format!("remove network {name}"), || {
+            assert!(!self.joined(name), "{name} has containers on it");
+            self.networks.borrow_mut().remove(name);
+            Ok(())
+        })
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        self.change(format!("make {}", spec.name), || {
+            let ours = self.containers.borrow();
+            let taken = ours.values().any(|one| one.spec.name == spec.name);
+            assert!(!taken, "the name {} is taken", spec.name);
+            drop(ours);
+            let image = spec.service.image.as_str();
+            assert!(
+                self.images.borrow().contains(image),
+                "{image} was not pulled"
+            );
+            for (network, _) in &spec.networks {
+                assert!(
+                    self.networks.borrow().contains_key(network),
+                    "no network {network} for {}",
+                    spec.name
+                );
+            }
+            self.made.set(self.made.get() + 1);
+            let id = format!("made-{}", self.made.get());
+            let container = Container {
+                spec: spec.clone(),
+                state: RunState::Created,
+                restart: "no".to_owned(),
+                starts: 0,
+                facts: facts(spec),
+            };
+            self.containers.borrow_mut().insert(id.clone(), container);
+            Ok(id)
+        })
+    }
+
+    async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
+        self.change(format!("start {engine_id}"), || {
+            self.is_there(engine_id, "start")?;
+            let running = self.containers.borrow()[engine_id].state == RunState::Running;
+            if !running {
+                self.begin(engine_id);
+            }
+            Ok(())
+        })
+    }
+
+    async fn stop(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
+        tokio::time::sleep(grace.min(Duration::from_secs(1))).await;
+        self.change(format!("stop {engine_id}"), || {
+            self.set_state(engine_id, RunState::Exited(143));
+            Ok(())
+        })
+    }
+
+    async fn restart(&self, engine_id: &str, _grace: Duration) -> Result<(), EngineError> {
+        self.change(format!("restart {engine_id}"), || {
+            self.is_there(engine_id, "restart")?;
+            self.begin(engine_id);
+            Ok(())
+        })
+    }
+
+    async fn signal(&self, engine_id: &str, signal: &str) -> Result<(), EngineError> {
+        self.change(format!("signal {engine_id} {signal}"), || {
+            self.is_there(engine_id, "signal")
+        })
+    }
+
+    async fn remove(&self, engine_id: &str) -> Result<(), EngineError> {
+        self.change(format!("remove {engine_id}"), || {
+            self.containers.borrow_mut().remove(engine_id);
+            Ok(())
+        })
+    }
+
+    async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError> {
+        self.change(format!("arm {engine_id} {policy}"), || {
+            self.is_there(engine_id, "arm")?;
+            let mut containers = self.containers.borrow_mut();
+            containers.get_mut(engine_id).unwrap().restart = policy.to_owned();
+            Ok(())
+        })
+    }
+
+    async fn health(
+        &self,
+        _container: &ObservedContainer,
+        service: &Service,
+    ) -> Result<Health, EngineError> {
+        self.answers()?;
+        Ok(self.health_of(service))
+    }
+}

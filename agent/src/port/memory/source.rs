@@ -1,0 +1,209 @@
+//! A remote and the local store of what was fetched, in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::Faults;
+use crate::domain::commit::{Descent, RawCommit};
+use crate::domain::history::Floor;
+use crate::domain::revision::{CommitId, ContentId, TreeId};
+use crate::domain::tree::{Document, Tree};
+use crate::port::source::{Source, SourceError};
+use crate::trust::fixture::{Draft, Hand};
+
+#[derive(Debug)]
+struct Stored {
+    bytes: Vec<u8>,
+    parents: Vec<CommitId>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct MemorySource {
+    faults: Rc<Faults>,
+    commits: RefCell<BTreeMap<CommitId, Stored>>,
+    trees: RefCell<BTreeMap<TreeId, Tree>>,
+    tip: RefCell<Option<CommitId>>,
+    local: RefCell<Option<CommitId>>,
+    floor: RefCell<Option<Floor>>,
+    /// Whether the remote answers.
+    pub(crate) online: Cell<bool>,
+}
+
+impl MemorySource {
+    pub(crate) fn new(faults: Rc<Faults>) -> Self {
+        Self {
+            faults,
+            commits: RefCell::default(),
+            trees: RefCell::default(),
+            tip: RefCell::default(),
+            local: RefCell::default(),
+            floor: RefCell::default(),
+            online: Cell::new(true),
+        }
+    }
+
+    /// Puts a commit on the branch, on top of `parent`.
+    pub(crate) fn push_on(
+        &self,
+        parent: Option<&CommitId>,
+        documents: &[(&str, String)],
+        message: &str,
+        hand: Hand,
+    ) -> CommitId {
+        let tree = Tree {
+            documents: documents
+                .iter()
+                .map(|(path, text)| {
+                    (
+                        (*path).to_owned(),
+                        Document::File(text.clone().into_bytes()),
+                    )
+                })
+                .collect(),
+        };
+        let id: TreeId = ContentId::of(format!("{documents:?}").as_bytes()).as_str()[..40]
+            .parse()
+            .unwrap();
+        self.trees.borrow_mut().insert(id.clone(), tree);
+        let parents: Vec<CommitId> = parent.into_iter().cloned().collect();
+        let draft = Draft {
+            tree: id.as_str(),
+            parents: &parents,
+            time: 1_790_000_000,
+            message,
+        };
+        let (commit, bytes) = draft.signed(hand);
+        self.commits
+            .borrow_mut()
+            .insert(commit.clone(), Stored { bytes, parents });
+        *self.tip.borrow_mut() = Some(commit.clone());
+        commit
+    }
+
+    /// Puts a trusted commit on top of the branch.
+    pub(crate) fn push(&self, documents: &[(&str, String)], message: &str) -> CommitId {
+        let tip = self.tip.borrow().clone();
+        self.push_on(tip.as_ref(), documents, message, Hand::Trusted)
+    }
+
+    /// Moves the branch to a commit that was pushed before.
+    pub(crate) fn move_to(&self, commit: &CommitId) {
+        *self.tip.borrow_mut() = Some(commit.clone());
+    }
+
+    /// Everything that was fetched, and the floor's ref, is lost.
+    pub(crate) fn lose(&self) {
+        *self.local.borrow_mut() = None;
+        *self.floor.borrow_mut() = None;
+    }
+
+    /// Puts another floor in the place of the ref's.
+    pub(crate) fn forge_floor(&self, floor: Option<Floor>) {
+        *self.floor.borrow_mut() = floor;
+    }
+
+    fn raw(&self, id: &CommitId, floor: Option<&CommitId>) -> Option<RawCommit> {
+        let commits = self.commits.borrow();
+        let mut seen = BTreeSet::new();
+        let mut open = commits.get(id)?.parents.clone();
+        while let Some(next) = open.pop() {
+            if seen.insert(next.clone()) {
+                open.extend(commits.get(&next)?.parents.iter().cloned());
+            }
+        }
+        let descent = match floor {
+            None => Descent::NoFloor,
+            Some(floor) if floor == id => Descent::Same,
+            Some(floor) if seen.contains(floor) => Descent::Descends,
+            Some(_) => Descent::NotDescendant,
+        };
+        Some(RawCommit {
+            id: id.clone(),
+            bytes: commits.get(id)?.bytes.clone(),
+            descent,
+        })
+    }
+}
+
+impl Source for MemorySource {
+    async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
+        let remote = "memory://fleet".to_owned();
+        if !self.online.get() {
+            let cause = Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut));
+            return Err(SourceError::Remote { remote, cause });
+        }
+        let tip = self.tip.borrow().clone();
+        let Some(raw) = tip.and_then(|tip| self.raw(&tip, floor)) else {
+            let branch = "main".to_owned();
+            return Err(SourceError::NoBranch { remote, branch });
+        };
+        if self.local.borrow().as_ref() != Some(&raw.id) {
+            let broken = |cause| SourceError::Store {
+                what: "write what was fetched".to_owned(),
+                cause: Some(Box::new(cause)),
+            };
+            let arrive = || {
+                *self.local.borrow_mut() = Some(raw.id.clone());
+                Ok(())
+            };
+            self.faults.effect("fetch", arrive, broken)?;
+        }
+        Ok(raw)
+    }
+
+    async fn local_tip(&self, floor: Option<&CommitId>) -> Result<Option<RawCommit>, SourceError> {
+        let local = self.local.borrow().clone();
+        Ok(local.and_then(|id| self.raw(&id, floor)))
+    }
+
+    async fn commit(
+        &self,
+        id: &CommitId,
+        floor: Option<&CommitId>,
+    ) -> Result<Option<RawCommit>, SourceError> {
+        Ok(self.raw(id, floor))
+    }
+
+    async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError> {
+        let trees = self.trees.borrow();
+        let whole = trees.get(tree).ok_or_else(|| SourceError::Store {
+            what: format!("read the tree {tree}"),
+            cause: None,
+        })?;
+        let asked = |path: &str| {
+            paths.iter().any(|asked| {
+                path.strip_prefix(asked.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        Ok(Tree {
+            documents: whole
+                .documents
+                .iter()
+                .filter(|(path, _)| asked(path))
+                .map(|(path, document)| (path.clone(), document.clone()))
+                .collect(),
+        })
+    }
+
+    fn floor_ref(&self) -> Result<Option<Floor>, SourceError> {
+        Ok(self.floor.borrow().clone())
+    }
+
+    fn set_floor_ref(&self, floor: &Floor) -> Result<(), SourceError> {
+        if self.floor.borrow().as_ref() == Some(floor) {
+            return Ok(());
+        }
+        let write = || {
+            *self.floor.borrow_mut() = Some(floor.clone());
+            Ok(())
+        };
+        self.faults
+            .effect("write the floor's ref", write, |cause| SourceError::Store {
+                what: "write the floor's ref".to_owned(),
+                cause: Some(Box::new(cause)),
+            })
+    }
+}

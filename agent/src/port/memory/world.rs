@@ -1,0 +1,201 @@
+//! The twins together, and the small ones: service manager, checks, clock, listener.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use evenkeel_schema::app::Check;
+use tokio::time::Instant;
+
+use super::{Faults, MemoryEngine, MemoryFiles, MemoryJournal, MemorySource};
+use crate::domain::revision::Timestamp;
+use crate::port::World;
+use crate::port::clock::Clock;
+use crate::port::probes::Probes;
+use crate::port::reporter::{Event, Reporter};
+use crate::port::units::{Units, UnitsError};
+use crate::trust::fixture;
+use crate::trust::policy::TrustPolicy;
+
+/// The id of the device in memory.
+pub(crate) const DEVICE: &str = "gw-1";
+/// When its clock began.
+const BEGAN: i64 = 1_795_000_000;
+
+/// See the module of all twins. What is here outlives the agent.
+#[derive(Debug)]
+pub(crate) struct MemoryWorld {
+    pub(crate) faults: Rc<Faults>,
+    pub(crate) source: MemorySource,
+    pub(crate) engine: MemoryEngine,
+    pub(crate) files: MemoryFiles,
+    pub(crate) journal: MemoryJournal,
+    pub(crate) units: MemoryUnits,
+    pub(crate) probes: MemoryProbes,
+    pub(crate) listener: Listener,
+    clock: MemoryClock,
+}
+
+impl MemoryWorld {
+    /// A device that nothing has happened to yet. Wants a runtime whose time is paused.
+    pub(crate) fn new() -> Rc<Self> {
+        let faults = Rc::new(Faults::default());
+        let world = Self {
+            source: MemorySource::new(Rc::clone(&faults)),
+            engine: MemoryEngine::new(Rc::clone(&faults)),
+            files: MemoryFiles::new(Rc::clone(&faults)),
+            journal: MemoryJournal::new(Rc::clone(&faults)),
+            units: MemoryUnits {
+                faults: Rc::clone(&faults),
+            },
+            probes: MemoryProbes::default(),
+            listener: Listener::default(),
+            clock: MemoryClock {
+                began: Instant::now(),
+                boots: Cell::new(1),
+            },
+            faults,
+        };
+        world.files.by_hand("/etc/hosts", "127.0.0.1 localhost\n");
+        Rc::new(world)
+    }
+
+    /// The machine lost its power and is on again.
+    pub(crate) fn lose_power(&self) {
+        self.clock.boots.set(self.clock.boots.get() + 1);
+        self.engine.lose_power();
+    }
+}
+
+/// A service manager in which every unit is active.
+#[derive(Debug)]
+pub(crate) struct MemoryUnits {
+    faults: Rc<Faults>,
+}
+
+impl MemoryUnits {
+    fn act(&self, verb: &'static str, unit: &str) -> Result<(), UnitsError> {
+        let broken = |cause: std::io::Error| UnitsError {
+            verb,
+            unit: unit.to_owned(),
+            why: cause.to_string(),
+        };
+        self.faults
+            .effect(format!("{verb} {unit}"), || Ok(()), broken)
+    }
+}
+
+impl Units for MemoryUnits {
+    async fn restart(&self, unit: &str) -> Result<(), UnitsError> {
+        self.act("restart", unit)
+    }
+
+    async fn reload(&self, unit: &str) -> Result<(), UnitsError> {
+        self.act("reload", unit)
+    }
+
+    async fn is_active(&self, _unit: &str) -> Result<bool, UnitsError> {
+        Ok(true)
+    }
+}
+
+/// Checks that pass but for those that were told to fail.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryProbes {
+    /// Checks whose probe's text holds one of these fail.
+    pub(crate) failing: RefCell<BTreeSet<String>>,
+}
+
+impl Probes for MemoryProbes {
+    async fn run(&self, check: &Check) -> Result<(), String> {
+        let text = format!("{:?}", check.probe);
+        match self.failing.borrow().iter().find(|one| text.contains(*one)) {
+            Some(one) => Err(format!("{one} does not answer")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A clock that goes with tokio's.
+#[derive(Debug)]
+pub(crate) struct MemoryClock {
+    began: Instant,
+    boots: Cell<u64>,
+}
+
+impl Clock for MemoryClock {
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.began.elapsed().as_secs()).unwrap();
+        Timestamp(BEGAN + passed)
+    }
+
+    fn is_synchronised(&self) -> bool {
+        true
+    }
+
+    fn build_time(&self) -> Timestamp {
+        Timestamp(BEGAN - 1_000_000)
+    }
+
+    fn boot_id(&self) -> String {
+        self.boots.get().to_string()
+    }
+}
+
+/// Remembers what was told to people.
+#[derive(Debug, Default)]
+pub(crate) struct Listener {
+    pub(crate) notices: RefCell<Vec<String>>,
+    /// Steps that were begun.
+    pub(crate) steps: RefCell<Vec<String>>,
+}
+
+impl Reporter for Listener {
+    fn tell(&self, event: &Event) {
+        match event {
+            Event::Notice(text) => self.notices.borrow_mut().push(text.clone()),
+            Event::Step(text) => self.steps.borrow_mut().push(text.clone()),
+            Event::Report(_) | Event::Pull { .. } | Event::Outcome(_) => {}
+        }
+    }
+}
+
+impl World for Rc<MemoryWorld> {
+    type Source = MemorySource;
+    type Engine = MemoryEngine;
+    type Files = MemoryFiles;
+    type Units = MemoryUnits;
+    type Journal = MemoryJournal;
+    type Reporter = Listener;
+    type Clock = MemoryClock;
+    type Probes = MemoryProbes;
+
+    fn source(&self) -> &Self::Source {
+        &self.source
+    }
+    fn engine(&self) -> &Self::Engine {
+        &self.engine
+    }
+    fn files(&self) -> &Self::Files {
+        &self.files
+    }
+    fn units(&self) -> &Self::Units {
+        &self.units
+    }
+    fn journal(&self) -> &Self::Journal {
+        &self.journal
+    }
+    fn reporter(&self) -> &Self::Reporter {
+        &self.listener
+    }
+    fn clock(&self) -> &Self::Clock {
+        &self.clock
+    }
+    fn probes(&self) -> &Self::Probes {
+        &self.probes
+    }
+
+    fn policy(&self) -> Result<TrustPolicy, String> {
+        Ok(fixture::policy())
+    }
+}
