@@ -39,6 +39,24 @@ pub(super) fn reach(
     }
 }
 
+/// Opens the device for the daemon. Another daemon is refused at once; a verb that holds the lock for a moment is
+/// waited for.
+pub(super) fn open_as_daemon(args: &ConfigArgs) -> Result<device::Device, device::Failure> {
+    let begun = Instant::now();
+    loop {
+        match device::open(args, device::Need::Trust) {
+            Err(failure)
+                if failure.is_busy()
+                    && begun.elapsed() < BUSY_FOR
+                    && device::ask(args, &Request::Status)?.is_none() =>
+            {
+                pause();
+            }
+            opened => return opened,
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "no runtime runs here meanwhile")]
 fn pause() {
     std::thread::sleep(PAUSE);

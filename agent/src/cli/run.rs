@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::reach::open_as_daemon;
 use super::{ConfigArgs, control, device, fail};
 use crate::daemon::{Daemon, Run, Signal};
 
@@ -32,7 +33,7 @@ pub fn run(args: &Args) -> u8 {
     } else {
         crate::telemetry::Format::Text
     });
-    let device = match device::open(&args.config, device::Need::Trust) {
+    let device = match open_as_daemon(&args.config) {
         Ok(device) => device,
         Err(failure) => return failure.tell(),
     };

@@ -98,7 +98,9 @@ pub(super) fn healthcheck(compared: &mut Compared<'_>, service: &Service, image:
         }
         return;
     }
-    let mut changed = declared.test.as_ref().is_some_and(|test| *test != words);
+    let mut changed = declared.test.as_ref().is_some_and(|test| {
+        !at_blanks(test.iter().map(String::as_str)).eq(at_blanks(words.iter().copied()))
+    });
     for (key, span) in [
         ("interval", declared.interval),
         ("timeout", declared.timeout),
@@ -115,6 +117,12 @@ pub(super) fn healthcheck(compared: &mut Compared<'_>, service: &Service, image:
     if changed {
         compared.differ("healthcheck", "other", "changed");
     }
+}
+
+/// A test's words split at their blanks, as Podman's Docker API keeps them. What that hides (`a b` or `a`, `b`), the hash
+/// of the declaration shows.
+fn at_blanks<'a>(words: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    words.flat_map(str::split_whitespace)
 }
 
 pub(super) fn surroundings(compared: &mut Compared<'_>, service: &Service) {

@@ -167,6 +167,27 @@ fn what_the_image_brings_is_expected_and_what_the_engine_does_not_tell_is_not_co
 }
 
 #[test]
+fn a_health_test_that_podman_split_at_its_blanks_is_the_declared_one() {
+    let spec = built(
+        service(json!({"healthcheck": {"test": ["CMD", "/bin/sh", "-c", "[ $A = 1 ]"]}})),
+        vec![],
+    );
+    let kept = |test: serde_json::Value| {
+        let seen = observed(json!({ "healthcheck": { "test": test } }));
+        differences(&spec, &ObservedImage::default(), &seen)
+            .iter()
+            .all(|difference| !format!("{difference:?}").contains("healthcheck"))
+    };
+    assert!(kept(json!(["CMD", "/bin/sh", "-c", "[ $A = 1 ]"])));
+    assert!(kept(json!([
+        "CMD", "/bin/sh", "-c", "[", "$A", "=", "1", "]"
+    ])));
+    assert!(!kept(json!([
+        "CMD", "/bin/sh", "-c", "[", "$A", "=", "2", "]"
+    ])));
+}
+
+#[test]
 fn a_difference_never_shows_a_value_of_the_environment() {
     let spec = built(
         service(json!({"environment": {"PASSWORD": "hunter2"}})),
