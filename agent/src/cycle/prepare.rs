@@ -25,8 +25,9 @@ use crate::resolve::guard;
 use crate::select::{self, Admission, Rejection};
 use crate::trust::verified::VerifiedCommit;
 
-/// Free space that is left on a file system after our files: rollback must always fit.
-const DISK_RESERVE: u64 = 4 * 1024 * 1024;
+/// Free space that is left on a file system after a file of ours: room for directories and for a way back of small
+/// files. Small, for a declared path may be on a small file system.
+const DISK_RESERVE: u64 = 64 * 1024;
 
 /// How far preparing came.
 pub(super) enum Preparation {
