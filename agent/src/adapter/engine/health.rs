@@ -136,7 +136,7 @@ impl BollardEngine {
             .call(
                 || format!("look at the container {}", short(id)),
                 CALL,
-                client.docker.inspect_container(id, None),
+                self.inspect(&client.docker, id),
             )
             .await?;
         // The engine's view has the declaration's test merged with the image's. But Podman's Docker API splits the

@@ -12,6 +12,7 @@ mod facts;
 mod health;
 mod observe;
 mod pull;
+mod states;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -449,7 +450,7 @@ impl Engine for BollardEngine {
             (Err(refused), Kind::Podman) => {
                 // Podman before 5.1 cannot. Then the container was made with its declared policy.
                 let found = self
-                    .call(what, CALL, client.docker.inspect_container(engine_id, None))
+                    .call(what, CALL, self.inspect(&client.docker, engine_id))
                     .await?;
                 let stands: Option<RestartPolicy> =
                     found.host_config.and_then(|config| config.restart_policy);

@@ -6,7 +6,7 @@ use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, ImageInspect,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptions};
+use bollard::query_parameters::ListVolumesOptions;
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::DeviceId;
 
@@ -57,13 +57,8 @@ impl BollardEngine {
         let client = self.client().await?;
         let docker = &client.docker;
         let mut view = EngineView::default();
-        let all = ListContainersOptionsBuilder::default().all(true).build();
         let list = self
-            .call(
-                || "list containers".to_owned(),
-                CALL,
-                docker.list_containers(Some(all)),
-            )
+            .call(|| "list containers".to_owned(), CALL, self.list(docker))
             .await?;
         let mut networks_in_use = BTreeSet::new();
         let mut volumes_in_use = BTreeSet::new();
@@ -94,7 +89,7 @@ impl BollardEngine {
                     || format!("look at the container {}", super::short(&engine_id)),
                     CALL,
                     &[404],
-                    async { docker.inspect_container(&engine_id, None).await.map(Some) },
+                    async { self.inspect(docker, &engine_id).await.map(Some) },
                 )
                 .await?;
             if let Some(inspected) = inspected {
