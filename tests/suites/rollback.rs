@@ -150,3 +150,20 @@ fn pause_stops_changes_and_resume_takes_them_up() {
     world.device.sync().expect_code(0);
     assert_eq!(world.device.read("/etc/one.conf").as_deref(), Some("2\n"));
 }
+
+#[test]
+fn a_first_release_that_never_got_healthy_does_not_stand_in_the_way_of_the_next_one() {
+    let world = World::with_docker("rollback-first");
+    let release = |state: &str| {
+        world.apps(&["one"]).app("one", world.judged("web", state));
+        world.repo.release(state);
+        world.device.sync()
+    };
+    release("bad").expect_code(4);
+    release("good").expect_code(0);
+    assert_eq!(
+        world.container("web")["State"]["Health"]["Status"],
+        "healthy"
+    );
+    world.assert_converged();
+}
