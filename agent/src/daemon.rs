@@ -25,6 +25,11 @@ const MOST_AT_ONCE: u32 = 6;
 /// after which systemd kills.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// What `pause` and `resume` answer where the pass after them did not end well: that is not theirs to report.
+const PAUSED: &str =
+    "paused: nothing new is applied until `evenkeel resume`; `evenkeel status` shows the rest";
+const RESUMED: &str = "resumed; the pass after it did not end well: `evenkeel status` shows why";
+
 /// What somebody asks of the loop.
 #[derive(Debug)]
 pub enum Ask {
@@ -100,13 +105,36 @@ pub enum Pass {
     NotNeeded,
 }
 
+/// Who waits for the end of a pass.
+#[derive(Debug)]
+struct Waiting {
+    reply: oneshot::Sender<Answer>,
+    /// What was done before the pass and stays done however that ends; `None`: the pass is the answer.
+    done: Option<&'static str>,
+}
+
+impl Waiting {
+    const fn for_pass(reply: oneshot::Sender<Answer>) -> Self {
+        Self { reply, done: None }
+    }
+
+    fn tell(self, outcome: &Outcome) {
+        let answer = match self.done {
+            Some(text) if outcome.exit_code() != 0 => Answer::Done(text.to_owned()),
+            Some(_) | None => Answer::Passed(outcome.clone()),
+        };
+        // Whoever asked may have gone.
+        let _ = self.reply.send(answer);
+    }
+}
+
 /// The loop.
 #[derive(Debug)]
 pub struct Daemon<'a, W: World> {
     agent: &'a Agent<W>,
     failures: u32,
     /// Who waits for the end of a pass that has not begun yet.
-    waiting: Vec<oneshot::Sender<Answer>>,
+    waiting: Vec<Waiting>,
     /// What is done between two cycles.
     queue: Vec<Asked>,
     stopping: bool,
@@ -201,9 +229,8 @@ impl<'a, W: World> Daemon<'a, W> {
             | Outcome::Rejected { .. }
             | Outcome::Unhealthy { .. } => 0,
         };
-        for reply in waiting {
-            // Whoever asked may have gone.
-            let _ = reply.send(Answer::Passed(passed.outcome.clone()));
+        for one in waiting {
+            one.tell(&passed.outcome);
         }
         passed.outcome
     }
@@ -247,7 +274,7 @@ impl<'a, W: World> Daemon<'a, W> {
         let journal = self.agent.world.journal();
         let answer = match ask {
             Ask::Sync => {
-                self.waiting.push(reply);
+                self.waiting.push(Waiting::for_pass(reply));
                 return;
             }
             Ask::Plan => {
@@ -261,14 +288,17 @@ impl<'a, W: World> Daemon<'a, W> {
             Ask::Rollback(rev) => match self.roll_back(rev.as_deref()) {
                 Ok(_) => {
                     self.agent.interrupt.raise(Interruption::Asked);
-                    self.waiting.push(reply);
+                    self.waiting.push(Waiting::for_pass(reply));
                     return;
                 }
                 Err(answer) => answer,
             },
             Ask::Pause => match journal.set_paused(Paused::Yes) {
                 Ok(()) => {
-                    self.waiting.push(reply);
+                    self.waiting.push(Waiting {
+                        reply,
+                        done: Some(PAUSED),
+                    });
                     return;
                 }
                 Err(error) => failed(1, &error),
@@ -279,7 +309,10 @@ impl<'a, W: World> Daemon<'a, W> {
                     .and_then(|()| journal.set_pin(None))
                 {
                     Ok(()) => {
-                        self.waiting.push(reply);
+                        self.waiting.push(Waiting {
+                            reply,
+                            done: Some(RESUMED),
+                        });
                         return;
                     }
                     Err(error) => failed(1, &error),
