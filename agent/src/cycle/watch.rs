@@ -9,6 +9,7 @@ use evenkeel_schema::name::AppName;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::keep::services_of;
 use super::prepare::Prepared;
 use super::session::chain;
 use super::{Agent, Interruption};
@@ -17,7 +18,7 @@ use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::resource::{ResourceId, ServiceId};
 use crate::domain::revision::CommitId;
 use crate::gate::{Gate, Healthy, Judgement, Probed, Sample, ServiceSample};
-use crate::plan::Plan;
+use crate::plan::{self, Mode, Plan};
 use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::journal::Journal as _;
@@ -44,7 +45,7 @@ impl<W: World> Agent<W> {
     pub(super) async fn watch(&self, prepared: &Prepared) -> Watched {
         let state = &prepared.resolved.state;
         let began = Instant::now();
-        let mut gate = Gate::new(state, &prepared.observed).touching(&touched(&prepared.plan));
+        let mut gate = Gate::new(state, &prepared.observed).touching(&self.judged(prepared));
         for id in gate.excused() {
             self.session.notice(
                 &self.world,
@@ -81,6 +82,26 @@ impl<W: World> Agent<W> {
                 }
             }
         }
+    }
+
+    /// The services that are judged whatever they were before: those that the plan touches, and those that are not as
+    /// last-good left them. An earlier try of this revision, or one that it interrupted, may have broken these: that
+    /// they were not well before is then no excuse. Without a last-good there is none at all.
+    fn judged(&self, prepared: &Prepared) -> BTreeSet<ServiceId> {
+        let journal = self.world.journal();
+        let ledger = journal.ledger();
+        let good = ledger
+            .last_good()
+            .and_then(|good| journal.kept_state(good.content()).ok());
+        let mut judged = touched(&prepared.plan);
+        match good {
+            Some(good) => {
+                let back = plan::plan(&good, &prepared.observed, &ledger.inventory, Mode::Keep);
+                judged.extend(touched(&back));
+            }
+            None => judged.extend(services_of(&prepared.resolved.state)),
+        }
+        judged
     }
 
     /// One sample of everything that the gate judges.

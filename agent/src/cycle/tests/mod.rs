@@ -7,6 +7,7 @@
 )]
 
 mod device;
+mod everywhere;
 mod trouble;
 
 use std::collections::BTreeMap;

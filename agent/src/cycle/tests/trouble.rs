@@ -372,3 +372,56 @@ async fn documents_that_do_not_read_are_refused_before_anything_moves() {
     rig.settle().await;
     rig.assert_at(&THREE).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_an_earlier_try_broke_is_judged_and_never_excused() {
+    // Cut off in its soak.
+    let mut rig = Rig::at_one().await;
+    rig.world.engine.behave(&image('2'), Behaviour::Unhealthy);
+    rig.push(&TWO, "two");
+    rig.killed_after(5).await;
+    rig.start_again();
+    rig.live(2).await;
+    rig.assert_at(&ONE).await;
+
+    // Nothing to go back to: put off, and tried again.
+    let rig = Rig::new();
+    rig.world.engine.behave(&image('1'), Behaviour::Unhealthy);
+    rig.push(&ONE, "one");
+    for _ in 0..10 {
+        rig.settle().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    assert!(rig.world.journal.ledger().good.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_release_broke_is_judged_with_the_newer_one() {
+    let rig = Rig::at_one().await;
+    rig.world.engine.behave(&image('2'), Behaviour::Unhealthy);
+    let two = Release { soak: 100, ..TWO };
+    rig.push(&two, "two");
+    let newer = Release {
+        extra: Extra::With,
+        ..two
+    };
+    rig.settle_while(30, async {
+        rig.push(&newer, "newer");
+    })
+    .await;
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_broken_before_and_is_not_touched_does_not_refuse_a_release() {
+    let rig = Rig::at_one().await;
+    rig.world.engine.behave(&image('1'), Behaviour::Unhealthy);
+    let with = Release {
+        extra: Extra::With,
+        ..ONE
+    };
+    rig.push(&with, "with");
+    let outcome = rig.settle().await;
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    rig.assert_at(&with).await;
+}
