@@ -136,3 +136,27 @@ fn healing_goes_on_while_the_tip_is_refused() {
         Some("right\n")
     );
 }
+
+#[test]
+fn a_container_paused_by_hand_runs_again_on_podman_which_stops_no_paused_one() {
+    let world = World::with_podman("heal-paused-podman");
+    let app = |value: &str| {
+        world.sleeper("web", &format!("environment = {{ A = \"{value}\" }}\n")) + GATE
+    };
+    world.apps(&["one"]).app("one", app("1"));
+    world.release_and_sync("First");
+    let pause = || {
+        let path = format!("/containers/{}/pause", world.container_id("web"));
+        assert_eq!(world.engine().call("POST", &path, None).0, 204);
+    };
+    pause();
+    world.device.sync().expect_code(0);
+    assert_eq!(world.container("web")["State"]["Status"], "running");
+
+    // An update takes a paused one away, too.
+    world.app("one", app("2"));
+    pause();
+    world.release_and_sync("Second");
+    assert_eq!(world.container("web")["State"]["Status"], "running");
+    world.assert_converged();
+}

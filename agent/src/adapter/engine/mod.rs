@@ -73,6 +73,25 @@ struct Client {
     kind: Kind,
 }
 
+impl Client {
+    /// Podman stops and restarts no paused container: where it refuses, the container is let go on, and asked again.
+    async fn awake<T, F: Future<Output = Result<T, ApiError>>>(
+        &self,
+        engine_id: &str,
+        call: impl Fn() -> F,
+    ) -> Result<T, ApiError> {
+        match (call().await, self.kind) {
+            (Err(error), Kind::Podman) if status(&error).is_some_and(|code| code >= 409) => {
+                match self.docker.unpause_container(engine_id).await {
+                    Ok(()) => call().await,
+                    Err(_) => Err(error),
+                }
+            }
+            (answer, Kind::Docker | Kind::Podman) => answer,
+        }
+    }
+}
+
 /// Which engine answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -376,7 +395,11 @@ impl Engine for BollardEngine {
             || format!("stop the container {}", short(engine_id)),
             grace + STOP_MARGIN,
             &[304, 404],
-            client.docker.stop_container(engine_id, Some(options)),
+            client.awake(engine_id, || {
+                client
+                    .docker
+                    .stop_container(engine_id, Some(options.clone()))
+            }),
         )
         .await
     }
@@ -389,7 +412,11 @@ impl Engine for BollardEngine {
         self.call(
             || format!("restart the container {}", short(engine_id)),
             grace + SLOW_CALL,
-            client.docker.restart_container(engine_id, Some(options)),
+            client.awake(engine_id, || {
+                client
+                    .docker
+                    .restart_container(engine_id, Some(options.clone()))
+            }),
         )
         .await
     }
