@@ -35,7 +35,7 @@ impl<W: World> Agent<W> {
                 report.poll.last = Some(now);
             }
         });
-        self.consider(raw, trouble, ledger, floor)
+        self.consider(raw, trouble, ledger, floor).await
     }
 
     /// The tip as last fetched, judged again; asks no network.
@@ -46,7 +46,7 @@ impl<W: World> Agent<W> {
     ) -> Result<Newest, CycleError> {
         self.session.reached.set(false);
         let raw = self.local_tip(floor).await;
-        self.consider(raw, None, ledger, floor)
+        self.consider(raw, None, ledger, floor).await
     }
 
     async fn local_tip(&self, floor: Option<&Floor>) -> Option<RawCommit> {
@@ -59,7 +59,7 @@ impl<W: World> Agent<W> {
         }
     }
 
-    fn consider(
+    async fn consider(
         &self,
         raw: Option<RawCommit>,
         trouble: Option<String>,
@@ -82,7 +82,7 @@ impl<W: World> Agent<W> {
         };
         let newest = self.judge(&raw, floor);
         if let Newest::Verified(commit) = &newest {
-            self.accept(commit, ledger, floor)?;
+            self.accept(commit, ledger, floor).await?;
         }
         Ok(newest)
     }
@@ -147,7 +147,7 @@ impl<W: World> Agent<W> {
 
     /// What an accepted commit does at once: it is shown, a `Retry:` trailer clears a refusal, and with
     /// `floor = "seen"` the floor moves.
-    fn accept(
+    async fn accept(
         &self,
         commit: &VerifiedCommit,
         ledger: &Ledger,
@@ -166,9 +166,16 @@ impl<W: World> Agent<W> {
                 self.world.journal().forgive(&refusal.commit)?;
             }
         }
-        if self.settings.floor == FloorPolicy::Seen
-            && floor.is_none_or(|floor| floor.commit != *commit.id())
-        {
+        if self.settings.floor == FloorPolicy::Good {
+            return Ok(());
+        }
+        let moves = match floor {
+            Some(floor) => floor.commit != *commit.id(),
+            // While the engine does not answer nobody knows whether something ran here before. A floor now would be
+            // trust on first use, and hide that the one before was lost.
+            None => self.engine_answers().await,
+        };
+        if moves {
             self.raise_floor(floor, commit)?;
         }
         Ok(())

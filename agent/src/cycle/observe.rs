@@ -75,6 +75,12 @@ impl<W: World> Agent<W> {
         }
     }
 
+    /// Whether what runs here can be seen at all.
+    pub(super) async fn engine_answers(&self) -> bool {
+        let engine = self.world.engine();
+        engine.observe(&self.settings.device, &[]).await.is_ok()
+    }
+
     /// What `status` says of the apps, and how well they are as far as their containers tell.
     pub(super) async fn tell_apps(
         &self,

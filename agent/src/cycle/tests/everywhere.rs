@@ -281,3 +281,71 @@ async fn whatever_effect_breaks_once_the_promise_holds() {
 async fn whatever_effect_ends_the_agent_three_times_the_promise_holds() {
     everywhere(3, &[Trouble::Killed, Trouble::Power]).await;
 }
+
+/// A moment at which the agent ends, in tenths of a second after the story began.
+async fn end_after(story: &Story, tenths: u64, trouble: Ending) -> Result<bool, String> {
+    let mut rig = begun(story).await;
+    let span = Duration::from_millis(100 * tenths);
+    let settled = match trouble {
+        Ending::Power => {
+            let settled = tokio::select! {
+                _ = rig.settle() => true,
+                () = tokio::time::sleep(span) => false,
+            };
+            rig.world.lose_power();
+            settled
+        }
+        Ending::Stop => {
+            let interrupt = Rc::clone(&rig.agent.interrupt);
+            let done = std::cell::Cell::new(false);
+            let settle = async {
+                rig.settle().await;
+                done.set(true);
+            };
+            let stop = async {
+                tokio::time::sleep(span).await;
+                let was_done = done.get();
+                interrupt.raise(super::super::Interruption::Stop);
+                was_done
+            };
+            tokio::join!(settle, stop).1
+        }
+    };
+    rig.start_again();
+    rig.live(POLLS).await;
+    let told = |why| format!("{}, {trouble:?} after {span:?}: {why}", story.name);
+    rig.is_at(&story.end).await.map_err(told)?;
+    let taken = rig.world.faults.taken();
+    rig.settle().await;
+    if rig.world.faults.taken() != taken {
+        return Err(told("it is not still".to_owned()));
+    }
+    Ok(!settled)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Power,
+    Stop,
+}
+
+#[tokio::test(start_paused = true)]
+async fn whenever_the_agent_ends_the_promise_holds() {
+    let mut points = 0;
+    let mut wrong = Vec::new();
+    for story in STORIES {
+        for trouble in [Ending::Power, Ending::Stop] {
+            // Not a divisor of the pauses between two looks: other moments in each of them.
+            for step in 0..MOST {
+                points += 1;
+                match end_after(story, step * 7, trouble).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(why) => wrong.push(why),
+                }
+            }
+        }
+    }
+    println_points(points, 1);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -425,3 +425,29 @@ async fn what_was_broken_before_and_is_not_touched_does_not_refuse_a_release() {
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     rig.assert_at(&with).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_down_does_not_hide_that_all_memory_was_lost() {
+    for floor in [FloorPolicy::Seen, FloorPolicy::Good] {
+        let mut rig = Rig::with(Settings {
+            floor,
+            ..settings()
+        });
+        rig.push(&ONE, "one");
+        rig.settle().await;
+        rig.assert_at(&ONE).await;
+        rig.world.journal.lose();
+        rig.world.source.lose();
+        rig.world.engine.down.set(true);
+        rig.start_again();
+        rig.push(&TWO, "two");
+        rig.live(2).await;
+        rig.world.engine.down.set(false);
+        let outcome = rig.settle().await;
+        assert!(
+            matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "TrustStateLost"),
+            "{floor:?}: {outcome:?}"
+        );
+        rig.assert_at(&ONE).await;
+    }
+}
