@@ -8,6 +8,7 @@
 
 mod device;
 mod everywhere;
+mod floor;
 mod trouble;
 
 use std::collections::BTreeMap;
