@@ -62,7 +62,7 @@ pub enum StateDirError {
         found: u32,
     },
     /// Another agent uses it.
-    #[error("{path}: in use by another evenkeel{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    #[error("{path}: in use by another evenkeel{}: ask that one (`evenkeel status`), or stop it first", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     Locked {
         /// The directory.
         path: PathBuf,

@@ -252,7 +252,10 @@ pub async fn ask(
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    // The state directory is something else: opening it says so.
+                    | io::ErrorKind::NotADirectory
             ) =>
         {
             return Ok(None);

@@ -197,7 +197,9 @@ pub(super) fn policy(config: &AgentConfig) -> Result<TrustPolicy, String> {
     let file = |path: &Path, what: &str| {
         read(path).map_err(|error| format!("cannot read {what} {}: {error}", path.display()))
     };
-    let signers = file(&trust.allowed_signers, "trust.allowed_signers")?;
+    let signers = file(&trust.allowed_signers, "trust.allowed_signers").map_err(|why| {
+        format!("{why}\nhint: name there who may sign, one `principal namespaces=\"git\" ssh-ed25519 AAAA...` a line")
+    })?;
     let revoked = match &trust.revoked {
         Some(path) => Some((path.display().to_string(), file(path, "trust.revoked")?)),
         None => None,
