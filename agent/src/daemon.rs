@@ -138,6 +138,12 @@ pub struct Daemon<'a, W: World> {
     /// What is done between two cycles.
     queue: Vec<Asked>,
     stopping: bool,
+    /// A cycle runs.
+    busy: bool,
+    /// Who asked for a pause in the middle of a cycle: it begins when the device has settled.
+    pausing: Vec<Waiting>,
+    /// SIGHUP came in the middle of a cycle, which may have asked the remote already.
+    poked: bool,
 }
 
 impl<'a, W: World> Daemon<'a, W> {
@@ -150,6 +156,9 @@ impl<'a, W: World> Daemon<'a, W> {
             waiting: Vec::new(),
             queue: Vec::new(),
             stopping: false,
+            busy: false,
+            pausing: Vec::new(),
+            poked: false,
         }
     }
 
@@ -179,8 +188,16 @@ impl<'a, W: World> Daemon<'a, W> {
         loop {
             let outcome = self.settle(urgency, requests, signals).await;
             self.serve_queue().await;
-            if self.stopping || run == Run::Once {
+            if self.stopping {
                 return outcome;
+            }
+            if run == Run::Once {
+                if self.waiting.is_empty() {
+                    return outcome;
+                }
+                // Somebody asked at the socket meanwhile.
+                urgency = Urgency::Asked;
+                continue;
             }
             if urgency == Urgency::Boot {
                 // What could be done without the network is done: ask it now.
@@ -202,6 +219,7 @@ impl<'a, W: World> Daemon<'a, W> {
         signals: &mut mpsc::Receiver<Signal>,
     ) -> Outcome {
         let mut urgency = urgency;
+        self.busy = true;
         let mut waiting = std::mem::take(&mut self.waiting);
         let mut passed = self.one(urgency, requests, signals).await;
         for _ in 1..MOST_AT_ONCE {
@@ -219,6 +237,8 @@ impl<'a, W: World> Daemon<'a, W> {
             passed = self.one(urgency, requests, signals).await;
         }
         self.agent.interrupt.clear();
+        self.busy = false;
+        self.pause_now();
         self.failures = match &passed.outcome {
             Outcome::Deferred { .. } => self.failures.saturating_add(1),
             Outcome::Converged
@@ -257,7 +277,7 @@ impl<'a, W: World> Daemon<'a, W> {
                 }
                 Some(asked) = requests.recv() => self.take(asked),
                 Some(signal) = signals.recv() => match signal {
-                    Signal::Poke => {}
+                    Signal::Poke => self.poked = true,
                     Signal::Stop => {
                         self.stopping = true;
                         agent.interrupt.raise(Interruption::Stop);
@@ -293,6 +313,14 @@ impl<'a, W: World> Daemon<'a, W> {
                 }
                 Err(answer) => answer,
             },
+            Ask::Pause if self.busy => {
+                // A soak ends first, and what it refuses goes back: the answer comes with the pass after that.
+                self.pausing.push(Waiting {
+                    reply,
+                    done: Some(PAUSED),
+                });
+                return;
+            }
             Ask::Pause => match journal.set_paused(Paused::Yes) {
                 Ok(()) => {
                     self.waiting.push(Waiting {
@@ -304,6 +332,7 @@ impl<'a, W: World> Daemon<'a, W> {
                 Err(error) => failed(1, &error),
             },
             Ask::Resume => {
+                self.waiting.append(&mut self.pausing);
                 match journal
                     .set_paused(Paused::No)
                     .and_then(|()| journal.set_pin(None))
@@ -327,6 +356,21 @@ impl<'a, W: World> Daemon<'a, W> {
             },
         };
         let _ = reply.send(answer);
+    }
+
+    /// The pause that was asked for in the middle of a cycle; who asked is answered after a pass that holds.
+    fn pause_now(&mut self) {
+        if self.pausing.is_empty() {
+            return;
+        }
+        match self.agent.world.journal().set_paused(Paused::Yes) {
+            Ok(()) => self.waiting.append(&mut self.pausing),
+            Err(error) => {
+                for waiting in self.pausing.drain(..) {
+                    let _ = waiting.reply.send(failed(1, &error));
+                }
+            }
+        }
     }
 
     fn roll_back(&self, rev: Option<&str>) -> Result<(), Answer> {
@@ -369,7 +413,7 @@ impl<'a, W: World> Daemon<'a, W> {
         requests: &mut mpsc::Receiver<Asked>,
         signals: &mut mpsc::Receiver<Signal>,
     ) -> Urgency {
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || std::mem::take(&mut self.poked) {
             return Urgency::Asked;
         }
         let wait = self.next_wait(outcome);
@@ -454,10 +498,11 @@ pub fn rollback_target<'l>(
         format!("kept here: {}", kept.join(", "))
     };
     if let Some(rev) = rev {
+        let rev = rev.to_ascii_lowercase();
         let mut matching = ledger
             .good
             .iter()
-            .filter(|good| rev.len() >= 4 && good.commit().as_str().starts_with(rev));
+            .filter(|good| rev.len() >= 4 && good.commit().as_str().starts_with(&rev));
         return match (matching.next(), matching.next()) {
             (Some(one), None) => Ok(one),
             (Some(_), Some(_)) => Err(format!("`{rev}` is not one revision alone; {}", list())),
@@ -471,6 +516,12 @@ pub fn rollback_target<'l>(
         Some(pin) => ledger.good.iter().find(|good| *good.commit() == pin.commit),
         None => ledger.last_good(),
     };
+    if let (None, Some(trial), Some(good)) = (&ledger.pin, &ledger.trial, current)
+        && trial.content != *good.content()
+    {
+        // Something newer is being tried: back from that is where the device was before.
+        return Ok(good);
+    }
     let Some(current) = current else {
         return Err(
             "nothing has been good on this device yet: there is nothing to go back to".to_owned(),

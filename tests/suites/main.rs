@@ -9,6 +9,7 @@
 mod bad_input;
 mod cli;
 mod converge;
+mod daemon;
 mod engine;
 mod fleet;
 mod floors;

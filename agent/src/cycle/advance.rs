@@ -2,15 +2,16 @@
 
 use super::keep::at_once;
 use super::prepare::{Prepared, written_paths};
-use super::session::chain;
+use super::session::{Says, chain};
 use super::steps::{Run, Staging, describe};
 use super::watch::Watched;
 use super::{Agent, CycleError, Interruption, Passed, Remote, later};
 use crate::domain::desired::Resolved;
 use crate::domain::history::{Deferral, Deployment, DeploymentResult, Ledger, Refusal, Trial};
-use crate::domain::outcome::{Outcome, Phase};
+use crate::domain::outcome::{ConditionType, Outcome, Phase};
 use crate::domain::revision::{CommitId, Timestamp};
 use crate::gate::Healthy;
+use crate::plan::{Action, Plan};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
@@ -56,6 +57,7 @@ impl<W: World> Agent<W> {
             paths: written_paths(&prepared.plan),
         };
         journal.spend_try(&trial)?;
+        self.tell_underway(&commit);
         self.announce_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
         let (end, steps) = self.attempt(&prepared).await;
         self.world.files().sweep(&trial.paths);
@@ -156,6 +158,7 @@ impl<W: World> Agent<W> {
         );
         for step in &prepared.plan.steps {
             if let Some(end) = self.interrupted() {
+                self.note_written(&prepared.plan, run.taken.len());
                 return (end, run.taken);
             }
             if let Err(error) = run.take(step).await {
@@ -167,10 +170,12 @@ impl<W: World> Agent<W> {
                 } else {
                     End::Deferred(error.kind(), text)
                 };
+                self.note_written(&prepared.plan, run.taken.len());
                 return (end, run.taken);
             }
         }
         let taken = run.taken;
+        self.note_written(&prepared.plan, taken.len());
         self.session.applied(&self.world, prepared.commit.id());
         self.session.phase(&self.world, Phase::Soaking);
         let end = match self.watch(prepared).await {
@@ -190,6 +195,35 @@ impl<W: World> Agent<W> {
                 .unwrap_or_else(|| End::Superseded("interrupted".to_owned())),
         };
         (end, taken)
+    }
+
+    /// What was written just now is the agent's own work, not an edit by hand: the inventory says so before the
+    /// revision is known to be good.
+    fn note_written(&self, plan: &Plan, taken: usize) {
+        let current = self.world.journal().ledger().inventory;
+        let mut next = current.clone();
+        for step in plan.steps.iter().take(taken) {
+            if let Action::WriteFile { path, file, .. } = &step.action
+                && let Some(owned) = next.files.get_mut(path)
+            {
+                owned.content = file.content.clone();
+            }
+        }
+        if next != current
+            && let Err(error) = self.world.journal().set_inventory(&next)
+        {
+            // The price is a copy too many when this is undone.
+            self.session.notice(&self.world, &chain(&error));
+        }
+    }
+
+    fn tell_underway(&self, commit: &CommitId) {
+        let message = format!("{} is being applied and watched", commit.short());
+        let says = Says::unknown("Progressing", &message);
+        self.session.says(&self.world, ConditionType::Ready, says);
+        let says = Says::yes("Progressing", message);
+        self.session
+            .says(&self.world, ConditionType::Reconciling, says);
     }
 
     fn interrupted(&self) -> Option<End> {

@@ -230,13 +230,16 @@ impl<W: World> Agent<W> {
             // The end of a deployment that the history has already.
             return Ok(());
         }
-        let result = match why {
-            Why::Pinned(_) | Why::Refused(_) | Why::TriesSpent(..) => DeploymentResult::RolledBack,
-            Why::AtTip
-            | Why::Paused
-            | Why::Rejected(_)
-            | Why::Deferred { .. }
-            | Why::Unknown(_) => DeploymentResult::Healed,
+        // What the history names last is what stood here: the same revision is healed, another one is left.
+        let history = self.world.journal().history()?;
+        let result = match (why, history.first()) {
+            (_, Some(last)) if last.commit == *good.commit() => DeploymentResult::Healed,
+            (Why::Pinned(_) | Why::Refused(_) | Why::TriesSpent(..) | Why::Paused, _) => {
+                DeploymentResult::RolledBack
+            }
+            (Why::AtTip | Why::Rejected(_) | Why::Deferred { .. } | Why::Unknown(_), _) => {
+                DeploymentResult::Healed
+            }
         };
         let text = if kept.blocked.is_empty() {
             why_text(why)
@@ -383,11 +386,22 @@ impl<W: World> Agent<W> {
         content: ContentId,
     ) -> Result<Passed, CycleError> {
         let why = why_text(&Why::TriesSpent(commit.clone(), content.clone()));
+        let now = self.world.clock().now();
+        let began = self.world.journal().ledger().trial;
+        self.world.journal().append(&Deployment {
+            commit: commit.clone(),
+            content: Some(content.clone()),
+            started: began.map_or(now, |trial| trial.since),
+            ended: now,
+            result: DeploymentResult::Refused,
+            why: why.clone(),
+            steps: Vec::new(),
+        })?;
         let refusal = Refusal {
             commit,
             content,
             why,
-            at: self.world.clock().now(),
+            at: now,
         };
         self.world.journal().refuse(&refusal)?;
         self.keep(good, &Why::Refused(refusal)).await.map(later)

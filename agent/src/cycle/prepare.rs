@@ -12,6 +12,7 @@ use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{Ledger, Refusal, Trial};
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
+use crate::domain::revision::CommitId;
 use crate::plan::{self, Action, Mode, Plan};
 use crate::port::clock::Clock as _;
 use crate::port::engine::Engine as _;
@@ -90,10 +91,7 @@ impl<W: World> Agent<W> {
         match select::admit(&resolved.state.content_id(), ledger) {
             Admission::SameAsLastGood => return Ok(Preparation::Same(Box::new(resolved))),
             Admission::Refused(refusal) => {
-                return Ok(Preparation::Refused(Refusal {
-                    commit: commit.id().clone(),
-                    ..refusal
-                }));
+                return Ok(Preparation::Refused(as_before(commit.id(), refusal)));
             }
             Admission::Try => {}
         }
@@ -251,8 +249,16 @@ impl<W: World> Agent<W> {
             return Ok(());
         }
         let tries = match &ledger.trial {
-            Some(trial) if trial.commit == *commit.id() => trial.tries,
-            Some(_) | None => 0,
+            Some(trial) => {
+                // What an earlier try left staged is not necessarily staged again.
+                self.world.files().sweep(&trial.paths);
+                if trial.commit == *commit.id() {
+                    trial.tries
+                } else {
+                    0
+                }
+            }
+            None => 0,
         };
         self.world.journal().end_trial(Some(&Trial {
             commit: commit.id().clone(),
@@ -290,6 +296,22 @@ impl<W: World> Agent<W> {
                 .map_err(|error| chain(&error))?;
         }
         Ok(())
+    }
+}
+
+/// The refusal of a commit for what another one with the same content did.
+pub(super) fn as_before(commit: &CommitId, refusal: Refusal) -> Refusal {
+    if refusal.commit == *commit {
+        return refusal;
+    }
+    Refusal {
+        commit: commit.clone(),
+        why: format!(
+            "it changes nothing that {} did not, which was refused: {}",
+            refusal.commit.short(),
+            refusal.why
+        ),
+        ..refusal
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::keep::why_text;
-use super::prepare::Obstacle;
+use super::prepare::{Obstacle, as_before};
 use super::session::chain;
 use crate::domain::desired::{Contents, Resolved};
 use crate::domain::history::{GoodRevision, Ledger};
@@ -14,7 +14,7 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
-use crate::select::{self, Rejection, Target, Urgency, Why};
+use crate::select::{self, Admission, Rejection, Target, Urgency, Why};
 
 /// Files beyond this many bytes are not read for a diff.
 const LONGEST_DIFFED: u64 = 256 * 1024;
@@ -72,6 +72,16 @@ impl<W: World> Agent<W> {
                         });
                     }
                 };
+                match select::admit(&resolved.state.content_id(), &ledger) {
+                    Admission::Refused(refusal) => {
+                        let why = Why::Refused(as_before(commit.id(), refusal));
+                        return match ledger.last_good() {
+                            Some(good) => self.preview_keep(good, &ledger, &why).await,
+                            None => Ok(hold(&why)),
+                        };
+                    }
+                    Admission::SameAsLastGood | Admission::Try => {}
+                }
                 match self.allow(&commit, &resolved) {
                     Ok(()) => {
                         let revision = commit.id().clone();

@@ -65,3 +65,24 @@ fn with_nothing_older_there_is_nothing_to_go_back_to() {
     let error = rollback_target(&ledger(vec![good('a', "one")]), None).unwrap_err();
     assert!(error.contains("no older good revision"), "{error}");
 }
+
+#[test]
+fn rollback_while_something_newer_is_tried_goes_to_last_good() {
+    let mut ledger = ledger(vec![good('b', "two"), good('a', "one")]);
+    ledger.trial = Some(crate::domain::history::Trial {
+        commit: good('c', "three").commit().clone(),
+        content: ContentId::of(b"three"),
+        tries: 1,
+        since: Timestamp(0),
+        paths: std::collections::BTreeSet::new(),
+    });
+    let target = rollback_target(&ledger, None).unwrap();
+    assert_eq!(target.commit().short(), "bbbbbbbbbb");
+}
+
+#[test]
+fn a_revision_may_be_named_in_capitals() {
+    let ledger = ledger(vec![good('c', "three"), good('b', "two")]);
+    let target = rollback_target(&ledger, Some("BBBB")).unwrap();
+    assert_eq!(target.commit().short(), "bbbbbbbbbb");
+}

@@ -97,6 +97,10 @@ pub fn choose(newest: Newest, ledger: &Ledger, now: Timestamp, urgency: Urgency)
         };
     }
     if ledger.paused {
+        // A pause ends a try that was under way: what is not good yet does not stay.
+        if ledger.trial.is_some() {
+            return keep(ledger, Why::Paused);
+        }
         return Target::Hold(Why::Paused);
     }
     let commit = match newest {

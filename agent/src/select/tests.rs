@@ -197,3 +197,23 @@ fn content_that_was_refused_is_refused_under_another_commit() {
         Admission::Refused(_)
     ));
 }
+
+#[test]
+fn a_pause_lets_nothing_stay_that_was_being_tried() {
+    let commit = verified("one");
+    let paused = Ledger {
+        paused: true,
+        trial: Some(Trial {
+            commit: commit.id().clone(),
+            content: ContentId::of(b"new"),
+            tries: 0,
+            since: NOW,
+            paths: std::collections::BTreeSet::new(),
+        }),
+        ..ledger()
+    };
+    let Target::Keep(kept, Why::Paused) = chosen(Newest::Verified(commit), &paused) else {
+        panic!("what is not good yet goes back");
+    };
+    assert_eq!(kept, good('b'));
+}
