@@ -4,16 +4,13 @@
 use super::advance::failed;
 use super::observe::Wellness;
 use super::prepare::{Waiting, written_paths};
-use super::session::{Says, UNHEALTHY, chain, ending};
+use super::session::UNHEALTHY;
 use super::steps::{Run, Staging, describe};
 use super::{Again, Agent, CycleError, Passed, later};
 use crate::domain::desired::{Contents, DesiredState};
-use crate::domain::history::{
-    Deployment, DeploymentResult, GoodRevision, Inventory, Ledger, OwnedFile, Refusal,
-};
+use crate::domain::history::{Deployment, DeploymentResult, GoodRevision, Ledger, Refusal};
 use crate::domain::observed::ObservedState;
-use crate::domain::outcome::{ConditionType, Outcome, Phase};
-use crate::domain::resource::{CopyReason, ServiceId};
+use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
 use crate::plan::{self, Action, Mode, Plan};
 use crate::port::World;
@@ -156,60 +153,6 @@ impl<W: World> Agent<W> {
             return Ok(Contents::new());
         }
         Ok(self.world.journal().contents(&ids)?)
-    }
-
-    /// Before a thing becomes ours, the inventory says so: what a crash leaves behind is then still ours to remove.
-    pub(super) fn announce_inventory(
-        &self,
-        state: &DesiredState,
-        plan: &Plan,
-        current: &Inventory,
-    ) -> Result<(), CycleError> {
-        let mut next = current.clone();
-        for (_, path, file) in state.files() {
-            next.files.entry(path.clone()).or_insert_with(|| OwnedFile {
-                content: file.content.clone(),
-                on_remove: file.on_remove,
-                replaced: replaces(plan, path),
-            });
-        }
-        next.services.extend(services_of(state));
-        if next != *current {
-            self.world.journal().set_inventory(&next)?;
-        }
-        Ok(())
-    }
-
-    /// After the steps, the inventory is what is declared.
-    pub(super) fn settle_inventory(
-        &self,
-        state: &DesiredState,
-        plan: &Plan,
-        current: &Inventory,
-    ) -> Result<(), CycleError> {
-        let files = state
-            .files()
-            .map(|(_, path, file)| {
-                let replaced = current
-                    .files
-                    .get(path)
-                    .map_or_else(|| replaces(plan, path), |owned| owned.replaced);
-                let owned = OwnedFile {
-                    content: file.content.clone(),
-                    on_remove: file.on_remove,
-                    replaced,
-                };
-                (path.clone(), owned)
-            })
-            .collect();
-        let next = Inventory {
-            files,
-            services: services_of(state).collect(),
-        };
-        if next != *current {
-            self.world.journal().set_inventory(&next)?;
-        }
-        Ok(())
     }
 
     fn remember(
@@ -388,6 +331,10 @@ impl<W: World> Agent<W> {
         let why = why_text(&Why::TriesSpent(commit.clone(), content.clone()));
         let now = self.world.clock().now();
         let began = self.world.journal().ledger().trial;
+        if let Some(trial) = &began {
+            // A refusal forgets the try, and with it beside which paths something may lie staged.
+            self.world.files().sweep(&trial.paths);
+        }
         self.world.journal().append(&Deployment {
             commit: commit.clone(),
             content: Some(content.clone()),
@@ -405,73 +352,6 @@ impl<W: World> Agent<W> {
         };
         self.world.journal().refuse(&refusal)?;
         self.keep(good, &Why::Refused(refusal)).await.map(later)
-    }
-
-    fn tell_drift(&self, drift: &[String]) {
-        let says = match drift {
-            [] => Says::no("InSync", "the device is as declared"),
-            [one] => Says::yes("Drift", one),
-            [one, rest @ ..] => Says::yes("Drift", format!("{one}, and {} more", rest.len())),
-        };
-        self.session.update(&self.world, |report| {
-            report.drift = drift.to_vec();
-        });
-        self.session.says(&self.world, ConditionType::Drifted, says);
-    }
-
-    /// The end of a cycle: conditions, phase, and the report on disk where something changed.
-    pub(super) fn finish(&self, outcome: &Outcome) {
-        let ledger = self.world.journal().ledger();
-        let healthy = self
-            .session
-            .report()
-            .conditions
-            .iter()
-            .find(|condition| condition.kind == ConditionType::Healthy)
-            .is_none_or(|condition| {
-                condition.status != crate::domain::outcome::ConditionStatus::False
-            });
-        for (kind, says) in ending(outcome, healthy) {
-            self.session.says(&self.world, kind, says);
-        }
-        let suspended = if let Some(pin) = &ledger.pin {
-            let message = format!(
-                "rolled back by hand to {}; `evenkeel resume` goes on",
-                pin.commit.short()
-            );
-            Says::yes("RolledBackByHand", message)
-        } else if ledger.paused {
-            Says::yes("Paused", "paused by hand; `evenkeel resume` goes on")
-        } else {
-            Says::no("NotSuspended", "changes are applied as they come")
-        };
-        self.session
-            .says(&self.world, ConditionType::Suspended, suspended);
-        let phase = match outcome {
-            _ if ledger.paused => Phase::Paused,
-            Outcome::Unhealthy { .. } if ledger.last_good().is_some() => Phase::RolledBack,
-            Outcome::Unhealthy { .. }
-            | Outcome::Converged
-            | Outcome::Applied { .. }
-            | Outcome::Healed { .. }
-            | Outcome::RolledBack { .. }
-            | Outcome::Held(_)
-            | Outcome::Rejected { .. }
-            | Outcome::Deferred { .. } => Phase::Idle,
-        };
-        self.session.update(&self.world, |report| {
-            report.phase = phase;
-            report.device = self.settings.device.to_string();
-            report.branch.clone_from(&self.settings.branch);
-            report.revision.last_good = ledger.last_good().map(|good| good.commit().clone());
-        });
-        if let Err(error) = self.world.journal().save_report(&self.session.report()) {
-            self.session.notice(&self.world, &chain(&error));
-        }
-        crate::port::reporter::Reporter::tell(
-            self.world.reporter(),
-            &crate::port::reporter::Event::Outcome(outcome.clone()),
-        );
     }
 }
 
@@ -501,21 +381,6 @@ fn touches_services(plan: &Plan) -> bool {
         | Action::SetRestart { .. }
         | Action::RemoveContainer { .. }
         | Action::Unit(_) => false,
-    })
-}
-
-fn replaces(plan: &Plan, path: &evenkeel_schema::path::AbsPath) -> bool {
-    plan.steps.iter().any(|step| {
-        matches!(&step.action, Action::WriteFile { path: written, keep: Some(CopyReason::Original), .. } if written == path)
-    })
-}
-
-pub(super) fn services_of(state: &DesiredState) -> impl Iterator<Item = ServiceId> {
-    state.apps.iter().flat_map(|(app, desired)| {
-        desired.services.keys().map(move |service| ServiceId {
-            app: app.clone(),
-            service: service.clone(),
-        })
     })
 }
 

@@ -5,6 +5,7 @@
 //! that same path.
 
 mod advance;
+mod inventory;
 mod keep;
 mod look;
 mod observe;
@@ -12,6 +13,7 @@ mod prepare;
 mod preview;
 mod session;
 mod steps;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod watch;

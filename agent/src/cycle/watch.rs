@@ -9,7 +9,7 @@ use evenkeel_schema::name::AppName;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::keep::services_of;
+use super::inventory::services_of;
 use super::prepare::Prepared;
 use super::session::chain;
 use super::{Agent, Interruption};
