@@ -208,6 +208,17 @@ impl Engine {
         self.inspect(found[0]["Id"].as_str().expect("an id"))
     }
 
+    /// As [`Engine::container`], for a look while things change: `None` where there is no such one just now.
+    pub fn find(&self, device: &str, part: &str) -> Option<Value> {
+        let all = self.containers(device);
+        let id = all
+            .iter()
+            .find(|container| container["Names"].to_string().contains(part))?["Id"]
+            .as_str()?;
+        let (status, body) = self.call("GET", &format!("/containers/{id}/json"), None);
+        (status == 200).then(|| serde_json::from_str(&body).expect("the engine answers JSON"))
+    }
+
     /// A container, inspected, by name or id.
     ///
     /// # Panics

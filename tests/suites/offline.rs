@@ -22,9 +22,9 @@ fn a_device_that_boots_offline_converges_to_last_good() {
 
     let daemon = world.device.spawn_daemon();
     wait_for("last-good to come back", || {
+        let web = world.engine().find("offline-boot", "web")?;
         (world.device.read("/etc/one.conf").as_deref() == Some("1\n")
-            && world.containers() == 1
-            && world.container("web")["State"]["Running"] == true)
+            && web["State"]["Running"] == true)
             .then_some(())
     });
     let status = world.device.status_json();
@@ -94,9 +94,8 @@ fn a_kill_in_the_middle_of_a_change_is_made_good_offline() {
     world.repo.release("Second");
     let daemon = world.device.spawn_daemon();
     wait_for("the second revision to be tried", || {
-        let all = world.engine().containers("offline-killed");
-        let id = all.first()?["Id"].as_str()?;
-        world.engine().inspect(id)["Config"]["Env"]
+        let web = world.engine().find("offline-killed", "web")?;
+        web["Config"]["Env"]
             .to_string()
             .contains("STATE=bad")
             .then_some(())
