@@ -160,7 +160,11 @@ impl Device {
     /// Where it cannot be written.
     pub fn write_config(&self) {
         if !self.written_by_hand {
-            std::fs::write(self.config_file(), self.config_text()).expect("write our own file");
+            // By rename: a daemon that is just starting reads the old text or the new one, never half of one.
+            let file = self.config_file();
+            let new = file.with_extension("new");
+            std::fs::write(&new, self.config_text()).expect("write our own file");
+            std::fs::rename(&new, &file).expect("rename our own file");
         }
     }
 
