@@ -16,6 +16,7 @@ use evenkeel::port::engine::{Engine as _, EngineError};
 use evenkeel_schema::name::DeviceId;
 use evenkeel_schema::service::{Network, Service, Volume};
 use evenkeel_tests::engine::Engine;
+use evenkeel_tests::ports::Port;
 use serde_json::{Value, json};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -138,13 +139,19 @@ fn sleeper() -> Value {
 
 /// Everything that a service may say and both engines can do here.
 fn rich() -> Value {
+    // Fresh ones each time: the tests of both engines publish at once.
+    let (tcp, udp) = (Port::free(), Port::free());
+    let numbers = (tcp.number().to_string(), udp.number().to_string());
+    // Claimed for as long as the test's own process lives.
+    std::mem::forget((tcp, udp));
+    let (tcp, udp) = numbers;
     json!({
         "command": ["-c", "sleep 600"],
         "entrypoint": ["sh"],
         "environment": {"TZ": "Europe/Vienna", "EMPTY": "", "EQUALS": "a=b=c"},
         "ports": [
-            {"mode": "ingress", "target": 80, "published": "18480", "host_ip": "127.0.0.1", "protocol": "tcp"},
-            {"mode": "ingress", "target": 53, "published": "18453", "protocol": "udp"},
+            {"mode": "ingress", "target": 80, "published": tcp, "host_ip": "127.0.0.1", "protocol": "tcp"},
+            {"mode": "ingress", "target": 53, "published": udp, "protocol": "udp"},
         ],
         "volumes": [
             {"type": "bind", "source": "/srv/conf", "target": "/conf", "read_only": true, "bind": {"create_host_path": true}},
