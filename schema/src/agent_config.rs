@@ -82,6 +82,78 @@ pub struct TrustSection {
     pub branches: BTreeMap<String, Vec<String>>,
     /// A tip older than this raises `Stale`.
     pub max_age: Option<Duration>,
+    /// What a stale branch does beyond raising the condition.
+    pub stale: StalePolicy,
+    /// Which commits are judged.
+    pub verify: Verify,
+    /// What a refused commit between the floor and the tip does.
+    pub on_unsigned: OnUnsigned,
+    /// How many distinct principals must have signed a tree for the branch, the commit's own signer among them; at least 1.
+    pub approvals: usize,
+    /// Who may only say that a branch is alive: principal patterns; empty: nobody.
+    pub heartbeat: Vec<String>,
+    /// Who may change the trust set in the repository; `None`: nobody, and it is not looked at.
+    pub root: Option<RootSection>,
+}
+
+impl Default for TrustSection {
+    fn default() -> Self {
+        Self {
+            allowed_signers: PathBuf::from("/etc/evenkeel/allowed_signers"),
+            floor: FloorPolicy::default(),
+            pin: None,
+            fleet: None,
+            revoked: None,
+            bind_branch: false,
+            branches: BTreeMap::new(),
+            max_age: None,
+            stale: StalePolicy::default(),
+            verify: Verify::default(),
+            on_unsigned: OnUnsigned::default(),
+            approvals: 1,
+            heartbeat: Vec::new(),
+            root: None,
+        }
+    }
+}
+
+/// `[trust.root]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootSection {
+    /// Patterns of principals.
+    pub signers: Vec<String>,
+    /// How many distinct principals of these must have signed a trust set; at least 1.
+    pub threshold: usize,
+}
+
+/// `trust.verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// The tip (the default).
+    #[default]
+    Tip,
+    /// Each commit from the floor to the tip.
+    EveryCommit,
+}
+
+/// `trust.on_unsigned`, with `verify = "every-commit"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnUnsigned {
+    /// The device stays where it is (the default).
+    #[default]
+    Hold,
+    /// The device goes to the last good commit before it, along first parents.
+    AdvanceBefore,
+}
+
+/// `trust.stale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StalePolicy {
+    /// It is told (the default).
+    #[default]
+    Report,
+    /// New changes are refused, too.
+    Hold,
 }
 
 /// `trust.floor`.

@@ -194,13 +194,7 @@ fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Trus
 fn trust_in(allowed_signers: &Path) -> TrustSection {
     TrustSection {
         allowed_signers: allowed_signers.to_owned(),
-        floor: evenkeel_schema::agent_config::FloorPolicy::Good,
-        pin: None,
-        fleet: None,
-        revoked: None,
-        bind_branch: false,
-        branches: std::collections::BTreeMap::new(),
-        max_age: None,
+        ..TrustSection::default()
     }
 }
 

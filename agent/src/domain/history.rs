@@ -200,8 +200,26 @@ pub struct Ledger {
     pub report: Option<Report>,
     /// The journal's own copy of the floor.
     pub floor: Option<Floor>,
+    /// Trust sets of the repository that were adopted here, the one in force last; at most [`KEPT_SETS`].
+    pub adopted: Vec<AdoptedSet>,
 }
 
+/// A trust set of the repository that this device has adopted: signed by root, and never gone back from. What is read
+/// back of it carries the device's own authentication, so that a root key that expires later takes nothing away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedSet {
+    /// Rises from set to set; the file on the device counts as 0.
+    pub serial: u64,
+    /// `trust/allowed_signers`, as it was signed.
+    pub content: String,
+    /// The commit that brought it, as far as it is known: that commit itself is judged by the set before it.
+    pub by: Option<CommitId>,
+    /// When it was adopted.
+    pub at: Timestamp,
+}
+
+/// How many adopted trust sets are remembered: the one in force, and those that commits since the floor may need.
+pub const KEPT_SETS: usize = 8;
 /// How many good revisions with distinct content stay complete on the device.
 pub const KEPT: usize = 3;
 /// How many unclean ends in a row refuse a revision.

@@ -2,7 +2,7 @@
 
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{
-    Deferral, Deployment, Floor, GoodRevision, Inventory, Ledger, Pin, Refusal, Trial,
+    AdoptedSet, Deferral, Deployment, Floor, GoodRevision, Inventory, Ledger, Pin, Refusal, Trial,
 };
 use crate::domain::outcome::Report;
 use crate::domain::revision::{CommitId, ContentId, Timestamp, TreeId};
@@ -133,6 +133,13 @@ pub trait Journal {
     /// # Errors
     /// Where it cannot be made durable.
     fn set_floor_file(&self, floor: &Floor) -> Result<(), JournalError>;
+
+    /// Remembers the adopted trust sets (the one in force last), in all their copies. The serial of the last one never
+    /// goes back.
+    ///
+    /// # Errors
+    /// Where they cannot be made durable, or would go back.
+    fn adopt(&self, sets: &[AdoptedSet]) -> Result<(), JournalError>;
 
     /// Writes the journal's own copy of the floor.
     ///

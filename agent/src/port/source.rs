@@ -1,7 +1,7 @@
 //! Where revisions come from.
 
 use super::Retry;
-use crate::domain::commit::RawCommit;
+use crate::domain::commit::{Extent, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::tree::Tree;
@@ -60,6 +60,15 @@ impl SourceError {
     }
 }
 
+/// Whether there was more history to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deepened {
+    /// Some: ask for the history again.
+    More,
+    /// None: all of it that the remote has, or that a device takes, is here.
+    Nothing,
+}
+
 /// Where revisions come from: a branch of a git remote, and the local store of what was fetched.
 pub trait Source {
     /// Asks the remote for the branch's tip and fetches what is missing, deepening a shallow history until the tip's
@@ -85,6 +94,27 @@ pub trait Source {
         id: &CommitId,
         floor: Option<&CommitId>,
     ) -> Result<Option<RawCommit>, SourceError>;
+
+    /// What trust has to see beside `tip`, from the local store; no network. With [`Extent::Parents`] the tip and those
+    /// of its parents that are here, with the trust sets of their trees; with [`Extent::SinceFloor`] every ancestor of the
+    /// tip that is neither the floor nor an ancestor of it (without a floor: every ancestor), the parents where that
+    /// ends, and the trust sets of all their trees and of the floor's. Capped in number and bytes; what is missing is
+    /// told in [`RawHistory::cut`].
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] where the store is damaged.
+    async fn history(
+        &self,
+        tip: &CommitId,
+        floor: Option<&CommitId>,
+        extent: Extent,
+    ) -> Result<RawHistory, SourceError>;
+
+    /// Fetches more of the history behind the local tip than is here. What it returns is synced to disk.
+    ///
+    /// # Errors
+    /// As [`Source::fetch`].
+    async fn deepen(&self) -> Result<Deepened, SourceError>;
 
     /// Reads documents under a tree: each of `paths` is a file, or a folder that is read whole. A path that is not in
     /// the tree is simply absent from the answer. Capped in number, depth and size.

@@ -19,6 +19,7 @@ pub mod key;
 mod pattern;
 pub mod policy;
 pub mod revoked;
+pub mod scene;
 pub mod sshsig;
 pub mod verdict;
 pub mod verified;

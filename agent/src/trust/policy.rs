@@ -1,12 +1,14 @@
 //! Who may move this device, and to what: what a device trusts, and the door to judging by it.
 
+use evenkeel_schema::agent_config::{OnUnsigned, RootSection, Verify};
 use jiff::tz::TimeZone;
 
 use super::allowed_signers::{AllowedSigners, AllowedSignersError};
 use super::inquiry::Inquiry;
 use super::revoked::{Revoked, RevokedError};
+pub use super::scene::{Decision, Memo, Scene};
 pub use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
-use crate::domain::commit::RawCommit;
+use crate::domain::commit::{Extent, RawCommit};
 use crate::domain::revision::{CommitId, NotAnId, Timestamp};
 
 /// The trailer that binds a commit to a branch.
@@ -47,6 +49,18 @@ pub struct TrustPolicy {
     pub branch_signers: Option<Vec<String>>,
     /// The first commit ever taken must descend from this one.
     pub pin: Option<CommitId>,
+    /// Which commits are judged.
+    pub verify: Verify,
+    /// What a refused commit below the tip does.
+    pub on_unsigned: OnUnsigned,
+    /// How many distinct principals must have signed a tree for the branch; at least 1.
+    pub approvals: usize,
+    /// Who may only say that the branch is alive (patterns of principals).
+    pub heartbeat: Vec<String>,
+    /// Who may change the trust set in the repository; `None`: nobody.
+    pub root: Option<RootSection>,
+    /// The fleet's name, where the owner gave it.
+    pub fleet: Option<String>,
 }
 
 /// A file's name, for diagnostics, and its bytes.
@@ -89,6 +103,12 @@ impl TrustPolicy {
             binding: Binding::NotRequired,
             branch_signers: None,
             pin: None,
+            verify: Verify::Tip,
+            on_unsigned: OnUnsigned::Hold,
+            approvals: 1,
+            heartbeat: Vec::new(),
+            root: None,
+            fleet: None,
         }
     }
 
@@ -129,7 +149,38 @@ impl TrustPolicy {
                 .map(|pin| pin.parse())
                 .transpose()
                 .map_err(PolicyError::Pin)?,
+            verify: section.verify,
+            on_unsigned: section.on_unsigned,
+            approvals: section.approvals,
+            heartbeat: section.heartbeat.clone(),
+            root: section.root.clone(),
+            fleet: section.fleet.clone(),
         })
+    }
+
+    /// How much of the history [`TrustPolicy::decide`] has to see.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        let walks =
+            self.verify == Verify::EveryCommit || !self.heartbeat.is_empty() || self.root.is_some();
+        if walks {
+            Extent::SinceFloor
+        } else {
+            Extent::Parents
+        }
+    }
+
+    /// Decides which commit of a branch the device should be at.
+    #[must_use]
+    pub fn decide(&self, scene: Scene<'_>) -> Decision {
+        let Examination { checks, verdict } = self.examine(scene.tip, scene.time_floor);
+        Decision {
+            verdict,
+            beyond: None,
+            adopt: None,
+            checks,
+            memo: Memo::default(),
+        }
     }
 
     /// Judges a commit. `time_floor` is the latest time that is known to have passed; a key's window is judged at the later

@@ -78,15 +78,24 @@ pub(super) const TRUST: &[Key] = &[
     ),
     key(
         "verify",
-        Shape::Words(&["tip"]),
-        "Which commits must be signed: the tip",
+        Shape::Words(&["tip", "every-commit"]),
+        "Which commits are judged: the tip, or each from the floor to it; tip",
+    ),
+    key(
+        "on_unsigned",
+        Shape::Words(&["hold", "advance-before"]),
+        "What a refused commit below the tip does, with every-commit; hold",
     ),
     key(
         "bind_branch",
         Shape::Bool,
         "Whether the tip must carry `Fleet-Branch: <branch>`; false",
     ),
-    key("approvals", Shape::Integer, "How many must have signed: 1"),
+    key(
+        "approvals",
+        Shape::Integer,
+        "How many distinct principals must have signed the tree for this branch; 1",
+    ),
     key(
         "floor",
         Shape::Words(&["good", "seen"]),
@@ -106,21 +115,23 @@ pub(super) const TRUST: &[Key] = &[
     ),
     key(
         "stale",
-        Shape::Words(&["report"]),
-        "What a stale tip does: it is reported",
+        Shape::Words(&["report", "hold"]),
+        "What a stale branch does: it is reported, or holds new changes, too; report",
     ),
     key(
         "branches",
         Shape::Map(&Shape::Table(BRANCH)),
         "Who may sign which branch",
     ),
-    refused(
+    key(
         "heartbeat",
-        "remove it: any signed commit shows that a branch is alive",
+        Shape::Table(HEARTBEAT),
+        "Who may only say that a branch is alive",
     ),
-    refused(
+    key(
         "root",
-        "remove it: the trust set changes in this device's own files alone",
+        Shape::Table(ROOT),
+        "Who may change trust/allowed_signers in the repository",
     ),
 ];
 
@@ -129,6 +140,18 @@ pub(super) const BRANCH: &[Key] = &[key(
     TEXTS,
     "Patterns of the principals that may sign",
 )];
+
+pub(super) const HEARTBEAT: &[Key] =
+    &[key("signers", TEXTS, "Patterns of the principals that may")];
+
+pub(super) const ROOT: &[Key] = &[
+    key("signers", TEXTS, "Patterns of the principals that may"),
+    key(
+        "threshold",
+        Shape::Integer,
+        "How many distinct principals of these must have signed; 1",
+    ),
+];
 
 pub(super) const GUARD: &[Key] = &[
     key(

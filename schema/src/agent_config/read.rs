@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{BRANCH, DEVICE, ENGINE, GUARD, KEYS, METERED, SOURCE, TRUST};
+use super::keys::{BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, ROOT, SOURCE, TRUST};
 use super::{
-    AgentConfig, DeviceSection, EngineSection, FloorPolicy, GuardSection, SourceSection,
-    TrustSection,
+    AgentConfig, DeviceSection, EngineSection, FloorPolicy, GuardSection, OnUnsigned, RootSection,
+    SourceSection, StalePolicy, TrustSection, Verify,
 };
 use crate::diagnostic::Diagnostics;
 use crate::node::Node;
@@ -60,7 +60,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
     };
     let trust = match decode::field(node, "trust") {
         Some(trust_node) => trust(trust_node, out),
-        None => Some(standard_trust()),
+        None => Some(TrustSection::default()),
     };
     let device = decode::optional(node, "device", out, |node, out| {
         document::check_keys(node, DEVICE, "`[device]`", out);
@@ -255,36 +255,9 @@ fn branch(node: &Node, out: &mut Diagnostics) -> Option<String> {
     good.then_some(text)
 }
 
-fn standard_trust() -> TrustSection {
-    TrustSection {
-        allowed_signers: PathBuf::from("/etc/evenkeel/allowed_signers"),
-        floor: FloorPolicy::Good,
-        pin: None,
-        fleet: None,
-        revoked: None,
-        bind_branch: false,
-        branches: std::collections::BTreeMap::new(),
-        max_age: None,
-    }
-}
-
 fn trust(node: &Node, out: &mut Diagnostics) -> Option<TrustSection> {
     if !document::check_keys(node, TRUST, "`[trust]`", out) {
         return None;
-    }
-    only(node, "verify", "tip", out);
-    only(node, "stale", "report", out);
-    if let Some(approvals) = decode::field(node, "approvals")
-        && let Some(number) = decode::integer(approvals, out)
-        && number != 1
-    {
-        document::unsupported(
-            &approvals.file,
-            approvals.at,
-            &format!("approvals = {number}"),
-            "remove it, or write `approvals = 1`",
-            out,
-        );
     }
     let allowed_signers = decode::optional(node, "allowed_signers", out, path);
     let floor = decode::optional(node, "floor", out, |node, out| {
@@ -311,17 +284,56 @@ fn trust(node: &Node, out: &mut Diagnostics) -> Option<TrustSection> {
     let branches = decode::optional(node, "branches", out, |node, out| {
         decode::map(node, "`[trust.branches]`", out, |entry, out| {
             document::check_keys(&entry.value, BRANCH, "a branch's trust", out);
-            decode::required(&entry.value, "signers", "a branch's trust", out).and_then(|node| {
-                let signers = decode::list(node, out, decode::filled_text)?;
-                if signers.is_empty() {
-                    node.error(out, "an empty list lets nobody sign: name a principal");
-                    return None;
-                }
-                Some(signers)
-            })
+            signers(&entry.value, "a branch's trust", out)
         })
     });
-    let standard = standard_trust();
+    let verify = decode::optional(node, "verify", out, |node, out| {
+        let words = [("tip", Verify::Tip), ("every-commit", Verify::EveryCommit)];
+        decode::one_of(node, &words, out)
+    });
+    let on_unsigned = decode::optional(node, "on_unsigned", out, |node, out| {
+        let words = [
+            ("hold", OnUnsigned::Hold),
+            ("advance-before", OnUnsigned::AdvanceBefore),
+        ];
+        decode::one_of(node, &words, out)
+    });
+    if let (Some(node), Some(OnUnsigned::AdvanceBefore), None | Some(Verify::Tip)) =
+        (node.get("on_unsigned"), on_unsigned, verify)
+    {
+        node.error_with_help(
+            out,
+            "`on_unsigned` says what a commit below the tip does, and only the tip is judged",
+            "write `verify = \"every-commit\"` beside it",
+        );
+    }
+    let stale = decode::optional(node, "stale", out, |node, out| {
+        let words = [("report", StalePolicy::Report), ("hold", StalePolicy::Hold)];
+        decode::one_of(node, &words, out)
+    });
+    let max_age = decode::optional(node, "max_age", out, decode::duration);
+    if let (Some(node), Some(StalePolicy::Hold), None) = (node.get("stale"), stale, max_age)
+        && node.get("max_age").is_none()
+    {
+        node.error_with_help(
+            out,
+            "`stale = \"hold\"` needs `max_age` beside it",
+            "write `max_age = \"14d\"`, say",
+        );
+    }
+    let heartbeat = decode::optional(node, "heartbeat", out, |node, out| {
+        document::check_keys(node, HEARTBEAT, "`[trust.heartbeat]`", out);
+        signers(node, "`[trust.heartbeat]`", out)
+    });
+    let root = decode::optional(node, "root", out, |node, out| {
+        document::check_keys(node, ROOT, "`[trust.root]`", out);
+        let threshold = decode::optional(node, "threshold", out, count);
+        Some(RootSection {
+            signers: signers(node, "`[trust.root]`", out)?,
+            threshold: threshold.unwrap_or(1),
+        })
+    });
+    let standard = TrustSection::default();
     Some(TrustSection {
         allowed_signers: allowed_signers.unwrap_or(standard.allowed_signers),
         floor: floor.unwrap_or_default(),
@@ -331,8 +343,42 @@ fn trust(node: &Node, out: &mut Diagnostics) -> Option<TrustSection> {
         bind_branch: decode::optional(node, "bind_branch", out, decode::boolean)
             .unwrap_or_default(),
         branches: branches.unwrap_or_default(),
-        max_age: decode::optional(node, "max_age", out, decode::duration),
+        max_age,
+        stale: stale.unwrap_or_default(),
+        verify: verify.unwrap_or_default(),
+        on_unsigned: on_unsigned.unwrap_or_default(),
+        approvals: decode::optional(node, "approvals", out, count).unwrap_or(standard.approvals),
+        heartbeat: heartbeat.unwrap_or_default(),
+        root,
     })
+}
+
+/// `signers`: patterns of principals, at least one.
+fn signers(node: &Node, what: &str, out: &mut Diagnostics) -> Option<Vec<String>> {
+    decode::required(node, "signers", what, out).and_then(|node| {
+        let signers = decode::list(node, out, decode::filled_text)?;
+        if signers.is_empty() {
+            node.error(out, "an empty list lets nobody sign: name a principal");
+            return None;
+        }
+        Some(signers)
+    })
+}
+
+/// How many signers: from 1 to some hundred.
+fn count(node: &Node, out: &mut Diagnostics) -> Option<usize> {
+    const MOST: usize = 100;
+    let number = decode::integer(node, out)?;
+    let count = usize::try_from(number)
+        .ok()
+        .filter(|count| (1..=MOST).contains(count));
+    if count.is_none() {
+        node.error(
+            out,
+            format!("`{number}` signers cannot be asked for: 1 to {MOST} can"),
+        );
+    }
+    count
 }
 
 fn guard(node: &Node, out: &mut Diagnostics) -> Option<GuardSection> {

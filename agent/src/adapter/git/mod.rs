@@ -32,11 +32,11 @@ use gix::objs::Kind;
 
 pub use limits::{Fault, Limits};
 
-use crate::domain::commit::{Descent, RawCommit};
+use crate::domain::commit::{Descent, Extent, HistoryCut, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::tree::Tree;
-use crate::port::source::{Source, SourceError};
+use crate::port::source::{Deepened, Source, SourceError};
 use fetch::{Inner, Memo};
 use graph::Walk;
 use remote::Remote;
@@ -257,6 +257,31 @@ impl Source for GitSource {
             inner.known(id, floor.as_ref())
         })
         .await
+    }
+
+    async fn history(
+        &self,
+        tip: &CommitId,
+        _floor: Option<&CommitId>,
+        _extent: Extent,
+    ) -> Result<RawHistory, SourceError> {
+        let tip = tip.clone();
+        self.look(move |inner| {
+            let repo = store::open(&inner.dir, &inner.limits)?;
+            let id = object_id(tip.as_str())?;
+            let bytes = read::object(&repo, id, Kind::Commit, "the tip")?;
+            Ok((tip, bytes))
+        })
+        .await
+        .map(|(tip, bytes)| RawHistory {
+            commits: [(tip, bytes)].into(),
+            cut: Some(HistoryCut::Shallow),
+            ..RawHistory::default()
+        })
+    }
+
+    async fn deepen(&self) -> Result<Deepened, SourceError> {
+        Ok(Deepened::Nothing)
     }
 
     async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError> {

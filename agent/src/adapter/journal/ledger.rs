@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::vault::{Change, Vault, VaultError};
 use crate::domain::desired::{DesiredState, Resolved};
 use crate::domain::history::{
-    Deferral, Deployment, Floor, GoodRevision, Inventory, KEPT, Ledger, Pin, Refusal, Trial,
+    AdoptedSet, Deferral, Deployment, Floor, GoodRevision, Inventory, KEPT, Ledger, Pin, Refusal,
+    Trial,
 };
 use crate::domain::outcome::Report;
 use crate::domain::revision::{CommitId, ContentId, Timestamp, TreeId};
@@ -30,6 +31,7 @@ const PAUSED: &str = "paused";
 const INVENTORY: &str = "inventory";
 const REPORT: &str = "report";
 const FLOOR: &str = "floor";
+const ADOPTED: &str = "adopted";
 const SEQUENCE: &str = "sequence";
 const HISTORY_PREFIX: &str = "history/";
 
@@ -136,6 +138,7 @@ impl Loaded {
                 ledger.report = Some(report);
             }
             FLOOR => ledger.floor = Some(read(payload)?),
+            ADOPTED => ledger.adopted = read(payload)?,
             SEQUENCE => self.sequence = read(payload)?,
             // Read when asked for; only its place matters here.
             _ if history_number(name).is_some() => {}
@@ -158,6 +161,7 @@ pub(super) enum Step<'a> {
     History(&'a Deployment),
     Report(&'a Report),
     Floor(&'a Floor),
+    Adopt(&'a [AdoptedSet]),
 }
 
 /// Takes one step: on disk first, then in memory. A step that changes nothing writes nothing.
@@ -208,6 +212,7 @@ pub(super) fn take(vault: &Vault, loaded: &mut Loaded, step: Step<'_>) -> Result
             next.report = Some(report.clone());
         }
         Step::Floor(floor) => next.floor = Some(floor.clone()),
+        Step::Adopt(sets) => next.adopted = sets.to_vec(),
     }
     compare(&loaded.ledger, &next, &mut changes);
     let report_changes = changes.iter().any(|change| change.name == REPORT);
@@ -331,6 +336,9 @@ fn compare(before: &Ledger, after: &Ledger, changes: &mut Vec<Change>) {
         changes,
     );
     optional(FLOOR, before.floor.as_ref(), after.floor.as_ref(), changes);
+    if before.adopted != after.adopted {
+        changes.push(put(ADOPTED, &after.adopted));
+    }
 }
 
 fn optional<T: PartialEq + Serialize>(

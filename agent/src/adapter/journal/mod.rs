@@ -23,7 +23,7 @@ use crate::adapter::durable;
 use crate::adapter::state_dir::{DeviceKey, StateDir};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{
-    Deferral, Deployment, Floor, GoodRevision, Inventory, Ledger, Pin, Refusal, Trial,
+    AdoptedSet, Deferral, Deployment, Floor, GoodRevision, Inventory, Ledger, Pin, Refusal, Trial,
 };
 use crate::domain::outcome::Report;
 use crate::domain::revision::{CommitId, ContentId, Timestamp, TreeId};
@@ -405,6 +405,21 @@ impl Journal for Store {
             }),
             Err(cause) => Err(failed("read the floor file", cause)),
         }
+    }
+
+    fn adopt(&self, sets: &[AdoptedSet]) -> Result<(), JournalError> {
+        let serial = |sets: &[AdoptedSet]| sets.last().map_or(0, |set| set.serial);
+        let before = serial(&self.inner.borrow().loaded.ledger.adopted);
+        if serial(sets) < before {
+            return Err(JournalError {
+                what: format!(
+                    "replace the trust set of serial {before} by one of serial {}: it would go back",
+                    serial(sets)
+                ),
+                cause: None,
+            });
+        }
+        self.change("adopt a trust set", Step::Adopt(sets))
     }
 
     fn set_floor_file(&self, floor: &Floor) -> Result<(), JournalError> {

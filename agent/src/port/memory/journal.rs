@@ -7,7 +7,8 @@ use std::rc::Rc;
 use super::Faults;
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{
-    Deferral, Deployment, Floor, GoodRevision, Inventory, KEPT, Ledger, Pin, Refusal, Trial,
+    AdoptedSet, Deferral, Deployment, Floor, GoodRevision, Inventory, KEPT, Ledger, Pin, Refusal,
+    Trial,
 };
 use crate::domain::outcome::Report;
 use crate::domain::revision::{CommitId, ContentId, Timestamp, TreeId};
@@ -240,6 +241,17 @@ impl Journal for MemoryJournal {
 
     fn floor_file(&self) -> Result<Option<Floor>, JournalError> {
         Ok(self.floor_file.borrow().clone())
+    }
+
+    fn adopt(&self, sets: &[AdoptedSet]) -> Result<(), JournalError> {
+        let serial = |sets: &[AdoptedSet]| sets.last().map_or(0, |set| set.serial);
+        if serial(sets) < serial(&self.ledger.borrow().adopted) {
+            return Err(JournalError {
+                what: "let the trust set go back".to_owned(),
+                cause: None,
+            });
+        }
+        self.change("adopt a trust set", |ledger| ledger.adopted = sets.to_vec())
     }
 
     fn set_floor_file(&self, floor: &Floor) -> Result<(), JournalError> {

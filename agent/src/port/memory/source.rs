@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Faults;
-use crate::domain::commit::{Descent, RawCommit};
+use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory, TrustFolder};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, ContentId, TreeId};
 use crate::domain::tree::{Document, Tree};
-use crate::port::source::{Source, SourceError};
+use crate::port::source::{Deepened, Source, SourceError};
 use crate::trust::fixture::{Draft, Hand};
 
 #[derive(Debug)]
 struct Stored {
     bytes: Vec<u8>,
+    tree: TreeId,
     parents: Vec<CommitId>,
 }
 
@@ -75,9 +76,14 @@ impl MemorySource {
             message,
         };
         let (commit, bytes) = draft.signed(hand);
-        self.commits
-            .borrow_mut()
-            .insert(commit.clone(), Stored { bytes, parents });
+        self.commits.borrow_mut().insert(
+            commit.clone(),
+            Stored {
+                bytes,
+                tree: id,
+                parents,
+            },
+        );
         *self.tip.borrow_mut() = Some(commit.clone());
         commit
     }
@@ -102,6 +108,45 @@ impl MemorySource {
     /// Puts another floor in the place of the ref's.
     pub(crate) fn forge_floor(&self, floor: Option<Floor>) {
         *self.floor.borrow_mut() = floor;
+    }
+
+    /// A commit and all its ancestors.
+    fn ancestors(&self, of: &CommitId) -> BTreeSet<CommitId> {
+        let commits = self.commits.borrow();
+        let mut seen = BTreeSet::new();
+        let mut open = vec![of.clone()];
+        while let Some(next) = open.pop() {
+            if let (Some(stored), true) = (commits.get(&next), seen.insert(next.clone())) {
+                open.extend(stored.parents.iter().cloned());
+            }
+        }
+        seen
+    }
+
+    fn trust_folder(&self, tree: &TreeId) -> Option<std::sync::Arc<TrustFolder>> {
+        let trees = self.trees.borrow();
+        let documents = trees.get(tree)?;
+        let of = |name: &str| documents.file(name).map(<[u8]>::to_vec);
+        let signatures: BTreeMap<String, Vec<u8>> = documents
+            .documents
+            .keys()
+            .filter_map(|path| {
+                let name = path.strip_prefix("trust/")?;
+                (name == "allowed_signers.sig" || name.starts_with("allowed_signers.sig."))
+                    .then(|| Some((name.to_owned(), of(path)?)))?
+            })
+            .collect();
+        let allowed_signers = of("trust/allowed_signers");
+        (allowed_signers.is_some() || !signatures.is_empty()).then(|| {
+            std::sync::Arc::new(TrustFolder {
+                id: ContentId::of(format!("{allowed_signers:?}{signatures:?}").as_bytes())
+                    .as_str()
+                    .to_owned(),
+                allowed_signers,
+                signatures,
+                fleet: of("fleet.toml"),
+            })
+        })
     }
 
     fn raw(&self, id: &CommitId, floor: Option<&CommitId>) -> Option<RawCommit> {
@@ -164,6 +209,52 @@ impl Source for MemorySource {
         floor: Option<&CommitId>,
     ) -> Result<Option<RawCommit>, SourceError> {
         Ok(self.raw(id, floor))
+    }
+
+    async fn history(
+        &self,
+        tip: &CommitId,
+        floor: Option<&CommitId>,
+        extent: Extent,
+    ) -> Result<RawHistory, SourceError> {
+        let commits = self.commits.borrow();
+        let settled = floor.map_or_else(BTreeSet::new, |floor| self.ancestors(floor));
+        let mut history = RawHistory::default();
+        let mut open = vec![(tip.clone(), 0)];
+        while let Some((id, depth)) = open.pop() {
+            let Some(stored) = commits.get(&id) else {
+                continue;
+            };
+            if history
+                .commits
+                .insert(id.clone(), stored.bytes.clone())
+                .is_some()
+            {
+                continue;
+            }
+            if let Some(folder) = self.trust_folder(&stored.tree) {
+                history.sets.insert(stored.tree.clone(), folder);
+            }
+            let ends = match extent {
+                Extent::Parents => depth == 1,
+                Extent::SinceFloor => false,
+            };
+            if settled.contains(&id) {
+                history.settled.insert(id);
+            } else if !ends {
+                open.extend(
+                    stored
+                        .parents
+                        .iter()
+                        .map(|parent| (parent.clone(), depth + 1)),
+                );
+            }
+        }
+        Ok(history)
+    }
+
+    async fn deepen(&self) -> Result<Deepened, SourceError> {
+        Ok(Deepened::Nothing)
     }
 
     async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError> {

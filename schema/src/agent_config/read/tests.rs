@@ -47,9 +47,11 @@ client_key = "/etc/ck"
 ca_file = "/etc/ca"
 [trust]
 allowed_signers = "signers"
-verify = "tip"
+verify = "every-commit"
+on_unsigned = "advance-before"
+stale = "hold"
 bind_branch = true
-approvals = 1
+approvals = 2
 floor = "seen"
 pin = "0123456789012345678901234567890123456789"
 fleet = "acme"
@@ -57,6 +59,11 @@ revoked = "/etc/r"
 max_age = "14d"
 [trust.branches.stable]
 signers = ["release@acme.example"]
+[trust.heartbeat]
+signers = ["ci@acme.example"]
+[trust.root]
+signers = ["security@acme.example"]
+threshold = 2
 [guard]
 paths = ["/srv"]
 devices = ["/dev/ttyUSB*"]
@@ -73,6 +80,12 @@ when = "never"
     assert_eq!(config.device.labels["slot"], "3");
     assert_eq!(config.trust.max_age, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!(config.trust.floor, FloorPolicy::Seen);
+    assert_eq!(config.trust.verify, Verify::EveryCommit);
+    assert_eq!(config.trust.on_unsigned, OnUnsigned::AdvanceBefore);
+    assert_eq!(config.trust.stale, StalePolicy::Hold);
+    assert_eq!(config.trust.approvals, 2);
+    assert_eq!(config.trust.heartbeat, ["ci@acme.example"]);
+    assert_eq!(config.trust.root.unwrap().threshold, 2);
     assert!(config.guard.privileged && config.guard.commands);
 }
 
@@ -83,11 +96,6 @@ fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
         ("[report]\nhttp = 'x'\n", "4:2"),
         ("[metered]\nwhen = 'auto'\n", "5:8"),
         ("[metered]\nwhen = 'never'\ngit = '5MB/day'\n", "6:1"),
-        ("[trust]\nverify = 'every-commit'\n", "5:10"),
-        ("[trust]\napprovals = 2\n", "5:13"),
-        ("[trust]\nstale = 'hold'\n", "5:9"),
-        ("[trust.heartbeat]\nsigners = ['x']\n", "4:8"),
-        ("[trust.root]\nsigners = ['x']\n", "4:8"),
     ] {
         let problems = problems(&format!("{LEAST}{text}"));
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -135,4 +143,23 @@ fn a_password_in_an_ssh_url_is_refused_and_not_repeated() {
         "{problems:?}"
     );
     assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn trust_settings_that_make_no_sense_together_are_mistakes() {
+    for (text, at) in [
+        ("[trust]\napprovals = 0\n", "5:13"),
+        ("[trust]\nstale = 'hold'\n", "5:9"),
+        ("[trust]\non_unsigned = 'advance-before'\n", "5:15"),
+        ("[trust.heartbeat]\nsigners = []\n", "5:11"),
+        ("[trust.heartbeat]\n", "4:1"),
+        ("[trust.root]\nsigners = ['x']\nthreshold = 0\n", "6:13"),
+    ] {
+        let problems = problems(&format!("{LEAST}{text}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("agent.toml:{at}")),
+            "{at}: {problems:?}"
+        );
+    }
 }

@@ -1,0 +1,50 @@
+//! What is known when a tip is judged, and what comes of it.
+
+use std::collections::BTreeSet;
+
+use super::verdict::{Check, Refused, Verdict};
+use crate::domain::commit::{RawCommit, RawHistory};
+use crate::domain::history::AdoptedSet;
+use crate::domain::revision::{CommitId, Timestamp};
+
+/// What is known when a tip is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The tip.
+    pub tip: &'a RawCommit,
+    /// The commits beside it, as far as [`super::policy::TrustPolicy::extent`] asked for them.
+    pub history: &'a RawHistory,
+    /// What the tip must descend from: the floor, or the pin where there is no floor yet.
+    pub floor: Option<&'a CommitId>,
+    /// The trust sets that were adopted here, the one in force last.
+    pub adopted: &'a [AdoptedSet],
+    /// The latest time that is known to have passed.
+    pub time_floor: Timestamp,
+    /// The time, where the clock is known to be right.
+    pub clock: Option<Timestamp>,
+    /// What was found good before.
+    pub memo: &'a Memo,
+}
+
+/// Commits that were found good before by the same policy, so that a long line is not judged again with each poll. Kept
+/// in memory alone. What depends on the time is judged again for the commit the device goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Memo {
+    pub(super) good: BTreeSet<String>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Decision {
+    /// On the commit that the device should be at: the tip, the newest one below heartbeats, or with
+    /// `on_unsigned = "advance-before"` the last good one before a refused commit.
+    pub verdict: Verdict,
+    /// The refused commit above the one that is trusted, where there is one.
+    pub beyond: Option<Refused>,
+    /// The trust sets to remember, the one in force last; `None`: as before.
+    pub adopt: Option<Vec<AdoptedSet>>,
+    /// The checks that were made, in their order.
+    pub checks: Vec<Check>,
+    /// For the next decision.
+    pub memo: Memo,
+}
