@@ -1,10 +1,10 @@
 //! The examination of one commit: the checks in their order, each written down.
 
-use super::allowed_signers::SignerLine;
+use super::admission::{Among, Statement, reason_of};
 use super::commit::{Commit, CommitError};
 use super::key::Key;
 use super::policy::{BRANCH_TRAILER, Binding, Signer, TrustPolicy};
-use super::sshsig::{ArmoredSignature, GIT_NAMESPACE, Presence, SignatureError, Touch};
+use super::sshsig::{ArmoredSignature, GIT_NAMESPACE};
 use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
 use super::verified::VerifiedCommit;
 use crate::domain::commit::{Descent, RawCommit};
@@ -64,17 +64,9 @@ impl<'a> Inquiry<'a> {
         let commit = self.object()?;
         let signature = self.signature(&commit)?;
         self.key = Some(signature.key().clone());
-        self.not_revoked(signature.key())?;
-        let lines = self.known(signature.key())?;
-        let presence = self.content(&signature, &commit)?;
-        let principal = self.admitted(&lines, &commit, presence, time_floor)?;
-        self.principal = Some(principal.clone());
+        let signer = self.admitted(&signature, &commit, time_floor)?;
+        self.principal = Some(signer.principal.clone());
         self.bound(&commit)?;
-        let signer = Signer {
-            principal,
-            fingerprint: signature.key().fingerprint(),
-            key_type: signature.key().key_type(),
-        };
         self.descent(commit, signer)
     }
 
@@ -136,7 +128,7 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    /// There is a signature, in a form that is understood, made for git.
+    /// There is a signature, in a form that is understood.
     fn signature(&mut self, commit: &Commit) -> Result<ArmoredSignature, Failure> {
         let Some(armor) = &commit.signature else {
             return Err(self.failed(
@@ -150,10 +142,7 @@ impl<'a> Inquiry<'a> {
         let signature = match ArmoredSignature::parse(armor) {
             Ok(signature) => signature,
             Err(error) => {
-                let reason = match &error {
-                    SignatureError::Unsupported(_) => Reason::Unsupported,
-                    SignatureError::Malformed(_) | SignatureError::Wrong => Reason::BadSignature,
-                };
+                let reason = reason_of(&error);
                 return Err(self.failed("signature", input, reason, error.to_string()));
             }
         };
@@ -162,166 +151,42 @@ impl<'a> Inquiry<'a> {
             input,
             format!("an SSH signature by {}", signature.key()),
         );
-        let namespace = signature.namespace().escape_debug().to_string();
-        if signature.namespace() != GIT_NAMESPACE {
-            self.key = Some(signature.key().clone());
-            let message = format!("it is signed for `{namespace}`, not for `{GIT_NAMESPACE}`");
-            return Err(self.failed("namespace", namespace, Reason::WrongNamespace, message));
-        }
-        self.passed("namespace", namespace, "made for git");
         Ok(signature)
     }
 
-    fn not_revoked(&mut self, key: &Key) -> Result<(), Failure> {
-        let input = format!("{key} among {} revoked keys", self.policy.revoked.len());
-        if self.policy.revoked.contains(key) {
-            let message = format!("its key {key} is revoked; sign it again with a key in use");
-            return Err(self.failed("revocation", input, Reason::Revoked, message));
-        }
-        self.passed("revocation", input, "not revoked");
-        Ok(())
-    }
-
-    /// The key speaks for somebody.
-    fn known(&mut self, key: &Key) -> Result<Vec<SignerLine>, Failure> {
-        let signers = &self.policy.signers;
-        let lines: Vec<SignerLine> = signers.lines_of(key).cloned().collect();
-        let input = format!("{key} in {}", signers.file());
-        let Some(first) = lines.first() else {
-            let mut message = format!(
-                "its key {key} is not among the signers of {}",
-                signers.file()
-            );
-            if !signers.skipped().is_empty() {
-                message.push_str("; lines of it that could not be used:");
-                for line in signers.skipped().iter().take(3) {
-                    message.push_str(&format!(" {line};"));
-                }
-            }
-            return Err(self.failed("signer", input, Reason::UnknownKey, message));
-        };
-        self.principal = first.principal().map(str::to_owned);
-        let found = lines
-            .iter()
-            .map(|line| format!("line {}: {}", line.line, line.principals.join(",")))
-            .collect::<Vec<_>>()
-            .join("; ");
-        self.passed("signer", input, found);
-        Ok(lines)
-    }
-
-    /// The signature is the key's, over this content.
-    fn content(
+    /// Its key may sign this, at this time, for this branch.
+    fn admitted(
         &mut self,
         signature: &ArmoredSignature,
         commit: &Commit,
-    ) -> Result<Presence, Failure> {
-        let input = format!("{} signed bytes", commit.payload.len());
-        match signature.verify(&commit.payload) {
-            Ok(presence) => {
-                self.passed("content", input, "the signature fits");
-                Ok(presence)
-            }
-            Err(error) => {
-                let reason = match &error {
-                    SignatureError::Unsupported(_) => Reason::Unsupported,
-                    SignatureError::Malformed(_) | SignatureError::Wrong => Reason::BadSignature,
-                };
-                Err(self.failed("content", input, reason, error.to_string()))
-            }
-        }
-    }
-
-    /// One of the key's lines allows this commit. Where none does, the one that came farthest says why.
-    fn admitted(
-        &mut self,
-        lines: &[SignerLine],
-        commit: &Commit,
-        presence: Presence,
         time_floor: Timestamp,
-    ) -> Result<String, Failure> {
-        let mut farthest: Option<(Step, Reason, String, usize)> = None;
-        for line in lines {
-            match self.admits(line, commit, presence, time_floor) {
-                Ok(principal) => {
-                    let input = format!("line {} at {}", line.line, commit.time.max(time_floor));
-                    self.passed("permission", input, format!("may sign as {principal}"));
-                    return Ok(principal);
-                }
-                Err((step, reason, message)) => {
-                    if farthest.as_ref().is_none_or(|(best, ..)| step > *best) {
-                        farthest = Some((step, reason, message, line.line));
-                    }
-                }
-            }
-        }
-        Err(match farthest {
-            Some((_, reason, message, line)) => {
-                let input = format!("line {line} at {}", commit.time.max(time_floor));
-                let message = format!("{message} ({}:{line})", self.policy.signers.file());
-                self.failed("permission", input, reason, message)
-            }
-            None => self.failed(
-                "permission",
-                "no line",
-                Reason::UnknownKey,
-                "its key speaks for nobody",
-            ),
-        })
-    }
-
-    fn admits(
-        &self,
-        line: &SignerLine,
-        commit: &Commit,
-        presence: Presence,
-        time_floor: Timestamp,
-    ) -> Result<String, (Step, Reason, String)> {
-        let refuse = |step, reason, message: String| Err((step, reason, message));
-        if !line.allows_namespace(GIT_NAMESPACE) {
-            let message = format!("its key may not sign for `{GIT_NAMESPACE}`");
-            return refuse(Step::Namespace, Reason::WrongNamespace, message);
-        }
-        match (presence, line.touch) {
-            (Presence::NotTouched, Touch::Required) => {
-                let message = "the security key was not touched for this signature".to_owned();
-                return refuse(Step::Touch, Reason::BadSignature, message);
-            }
-            (Presence::NotTouched, Touch::NotRequired)
-            | (Presence::Touched | Presence::NotAsked, _) => {}
-        }
-        // A commit dated before the window is refused as git does it, and one in it does not outlive the window's end
-        // by its date alone.
-        if let Some(after) = line.valid_after.filter(|after| commit.time < *after) {
-            let message = format!(
-                "it is dated {}, and its key counts from {after} on",
-                commit.time
-            );
-            return refuse(Step::Window, Reason::KeyNotYetValid, message);
-        }
-        let at = commit.time.max(time_floor);
-        if let Some(before) = line.valid_before.filter(|before| at > *before) {
-            let message = format!(
-                "its key counted until {before}, and it is {at} or later now; sign it again with a key in use"
-            );
-            return refuse(Step::Window, Reason::KeyExpired, message);
-        }
-        let principal = match &self.policy.branch_signers {
-            Some(signers) => line.principal_among(signers),
-            None => line.principal(),
+    ) -> Result<Signer, Failure> {
+        let purpose = format!("branch `{}` (trust.branches)", self.policy.branch);
+        let among = match &self.policy.branch_signers {
+            Some(signers) => Among::Only {
+                signers,
+                purpose: &purpose,
+            },
+            None => Among::Everyone,
         };
-        principal.map(str::to_owned).ok_or_else(|| {
-            let message = format!(
-                "{} may not sign branch `{}`: trust.branches names {}",
-                line.principals.join(","),
-                self.policy.branch,
-                self.policy
-                    .branch_signers
-                    .as_deref()
-                    .unwrap_or_default()
-                    .join(", ")
-            );
-            (Step::Branch, Reason::WrongBranch, message)
+        let statement = Statement {
+            signature,
+            message: &commit.payload,
+            namespace: GIT_NAMESPACE,
+            made: commit.time,
+            time_floor,
+        };
+        let admission = self
+            .policy
+            .signers
+            .consider(&statement, &self.policy.revoked, among);
+        self.checks.extend(admission.checks);
+        admission.outcome.map_err(|denied| {
+            self.principal = denied.principal;
+            Failure {
+                reason: denied.reason,
+                message: format!("commit {}: {}", self.raw.id.short(), denied.message),
+            }
         })
     }
 
@@ -399,13 +264,4 @@ impl<'a> Inquiry<'a> {
             signer,
         )))
     }
-}
-
-/// How far a line came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Namespace,
-    Touch,
-    Window,
-    Branch,
 }

@@ -10,6 +10,7 @@
 //! `no-touch-required`, an option of our own); back-dating into a retired key's window; weak ed25519 keys. In one place
 //! we go on where `ssh-keygen` gives up: a malformed line of allowed_signers loses only that line.
 
+pub mod admission;
 pub mod allowed_signers;
 pub mod commit;
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub enum SignatureError {
     #[error("the signature is malformed: {0}")]
     Malformed(&'static str),
     /// It does not belong to the key and the content.
-    #[error("the signature does not fit the commit's content and the key it names")]
+    #[error("the signature does not fit what it should be over and the key it names")]
     Wrong,
 }
 
