@@ -202,7 +202,7 @@ impl<'a> Judgement<'a> {
         self.principal = first.principal().map(str::to_owned);
         let found = lines
             .iter()
-            .map(|line| format!("line {}: {}", line.line, line.principals.join(",")))
+            .map(|line| format!("{}: {}", line.place(), line.principals.join(",")))
             .collect::<Vec<_>>()
             .join("; ");
         self.passed("signer", input, found);
@@ -231,26 +231,26 @@ impl<'a> Judgement<'a> {
         presence: Presence,
     ) -> Result<String, Box<Denied>> {
         let at = self.at();
-        let mut farthest: Option<(Step, Reason, String, usize)> = None;
+        let mut farthest: Option<(Step, Reason, String, String)> = None;
         for line in lines {
             match self.permits(line, presence) {
                 Ok(principal) => {
-                    let input = format!("line {} at {at}", line.line);
+                    let input = format!("{} at {at}", line.place());
                     self.passed("permission", input, format!("may sign as {principal}"));
                     self.principal = Some(principal.clone());
                     return Ok(principal);
                 }
                 Err((step, reason, message)) => {
                     if farthest.as_ref().is_none_or(|(best, ..)| step > *best) {
-                        farthest = Some((step, reason, message, line.line));
+                        farthest = Some((step, reason, message, line.place()));
                     }
                 }
             }
         }
         Err(match farthest {
-            Some((_, reason, message, line)) => {
-                let input = format!("line {line} at {at}");
-                let message = format!("{message} ({}:{line})", self.signers.file());
+            Some((_, reason, message, place)) => {
+                let input = format!("{place} at {at}");
+                let message = format!("{message} ({place})");
                 self.denied("permission", input, reason, message)
             }
             None => self.denied(

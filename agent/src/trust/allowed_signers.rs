@@ -5,6 +5,8 @@
 //! read and never used: certificates are not supported by this version, and a CA's own key signs nothing.
 //! An option of our own: `no-touch-required` takes a security key's signatures that were made without a touch.
 
+use std::sync::Arc;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
@@ -68,6 +70,8 @@ pub enum Role {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignerLine {
+    /// The name of the file it is from.
+    pub file: Arc<str>,
     /// Counted from 1.
     pub line: usize,
     /// Names and patterns of names.
@@ -87,6 +91,12 @@ pub struct SignerLine {
 }
 
 impl SignerLine {
+    /// Where it stands: `/etc/evenkeel/allowed_signers:3`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.file, self.line)
+    }
+
     /// Whether this key may sign in that namespace.
     #[must_use]
     pub fn allows_namespace(&self, namespace: &str) -> bool {
@@ -151,12 +161,13 @@ impl AllowedSigners {
                 file: file.to_owned(),
             });
         }
+        let name: Arc<str> = Arc::from(file);
         let mut lines = Vec::new();
         let mut skipped = Vec::new();
         for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let number = index + 1;
             let parsed = match std::str::from_utf8(bytes) {
-                Ok(text) => parse_line(number, text, zone),
+                Ok(text) => parse_line(&name, number, text, zone),
                 Err(_) => Err("it is not UTF-8".to_owned()),
             };
             match parsed {
@@ -183,6 +194,19 @@ impl AllowedSigners {
                 file: file.to_owned(),
                 skipped,
             })
+        }
+    }
+
+    /// A trust set of two files: the lines of `self` that `stay`, and all of `other`. Where neither leaves one, it trusts
+    /// nobody.
+    #[must_use]
+    pub fn replaced_by(&self, other: &Self, stay: impl Fn(&SignerLine) -> bool) -> Self {
+        let kept = self.lines.iter().filter(|line| stay(line)).cloned();
+        let skipped = self.skipped.iter().chain(&other.skipped);
+        Self {
+            file: format!("{} and {}", other.file, self.file),
+            lines: kept.chain(other.lines.iter().cloned()).collect(),
+            skipped: skipped.cloned().collect(),
         }
     }
 
@@ -213,7 +237,12 @@ impl AllowedSigners {
 }
 
 /// One line; `None` where it is blank or a comment.
-fn parse_line(number: usize, text: &str, zone: &TimeZone) -> Result<Option<SignerLine>, String> {
+fn parse_line(
+    file: &Arc<str>,
+    number: usize,
+    text: &str,
+    zone: &TimeZone,
+) -> Result<Option<SignerLine>, String> {
     // A file edited on Windows ends its lines with a carriage return.
     let text = text
         .strip_suffix('\r')
@@ -237,6 +266,7 @@ fn parse_line(number: usize, text: &str, zone: &TimeZone) -> Result<Option<Signe
         (Options::parse(options, zone)?, rest)
     };
     Ok(Some(SignerLine {
+        file: Arc::clone(file),
         line: number,
         principals,
         role: options.role.unwrap_or(Role::Signer),

@@ -5,7 +5,7 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 
 fn one(line: &str) -> Result<SignerLine, String> {
-    parse_line(1, line, &TimeZone::UTC).map(|line| line.unwrap())
+    parse_line(&Arc::from("signers"), 1, line, &TimeZone::UTC).map(|line| line.unwrap())
 }
 
 #[test]
