@@ -277,6 +277,54 @@ fn what_the_owner_forbids_no_signature_unlocks() {
 }
 
 #[test]
+fn a_document_for_another_machine_or_fleet_is_refused_and_the_right_one_is_taken() {
+    let mut world = World::of_files("refuse-machine");
+    world.one_file("right\n");
+    world.release_and_sync("First");
+    let id = world.device.settings.id.clone();
+    let pin = |machine: &str| {
+        world.repo.write(
+            &format!("devices/{id}.toml"),
+            format!("machine_id = \"{machine}\"\n"),
+        );
+    };
+    pin("0123456789abcdef0123456789abcdef");
+    world.one_file("another's\n");
+    world.repo.release("For another machine");
+    let said = world.device.sync().expect_code(3);
+    assert!(said.text().contains("wrong-device"), "{}", said.text());
+    assert_eq!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("right\n")
+    );
+    // A machine without an id (some containers) can be pinned to nothing.
+    if let Ok(text) = std::fs::read_to_string("/etc/machine-id")
+        && text.trim_end().len() == 32
+    {
+        pin(text.trim_end());
+        world.one_file("ours\n");
+        world.release_and_sync("For this machine");
+        assert_eq!(
+            world.device.read("/etc/one.conf").as_deref(),
+            Some("ours\n")
+        );
+    }
+    world
+        .device
+        .settings
+        .trust
+        .push("fleet = \"another\"".to_owned());
+    world.one_file("of another fleet\n");
+    world.repo.release("Next");
+    let said = world.device.sync().expect_code(3);
+    assert!(said.text().contains("wrong-fleet"), "{}", said.text());
+    assert_ne!(
+        world.device.read("/etc/one.conf").as_deref(),
+        Some("of another fleet\n")
+    );
+}
+
+#[test]
 fn three_unclean_ends_in_a_row_refuse_a_release() {
     let world = World::of_files("refuse-unclean");
     world.one_file("right\n");

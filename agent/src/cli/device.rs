@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use evenkeel_schema::agent_config::{self, AgentConfig};
+use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,6 +30,8 @@ use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::trust::policy::{NamedBytes, TrustPolicy};
 
+/// The machine's own id. It is the machine's, so it lies under no `root`.
+const MACHINE_ID: &str = "/etc/machine-id";
 /// The longest configuration or trust file in bytes.
 const LONGEST_FILE: u64 = 4 * 1024 * 1024;
 
@@ -315,6 +318,7 @@ fn settings(
         branch: config.source.branch.clone(),
         guard: config.guard.clone(),
         fleet: config.trust.fleet.clone(),
+        machine: machine_id(Path::new(MACHINE_ID)),
         floor: config.trust.floor,
         pin,
         interval: config.source.interval,
@@ -326,6 +330,16 @@ fn settings(
             Remote::Network
         },
     })
+}
+
+/// What machine-id(5) says this machine is.
+fn machine_id(file: &Path) -> Result<MachineId, String> {
+    let shown = file.display();
+    let bytes = read(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim_end_matches('\n')
+        .parse()
+        .map_err(|error| format!("{shown}: {error}"))
 }
 
 /// The state directory as a declared path would name it: below the root.
@@ -409,4 +423,29 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     };
     control::close(&device.state_dir);
     Ok(control::line_of(&answer, &device.hub))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_id_that_is_missing_or_not_set_yet_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("machine-id");
+        assert!(machine_id(&file).unwrap_err().contains("cannot read"));
+        for text in ["", "\n", "uninitialized\n", "3d1219c7\n"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(
+                machine_id(&file).unwrap_err().contains("machine id"),
+                "{text}"
+            );
+        }
+        for end in ["", "\n"] {
+            let id = "3d1219c7c4c5404aaa1f6d2a48adfda4";
+            std::fs::write(&file, format!("{id}{end}")).unwrap();
+            assert_eq!(machine_id(&file).unwrap().to_string(), id);
+        }
+    }
 }

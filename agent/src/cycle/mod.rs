@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use evenkeel_schema::agent_config::{FloorPolicy, GuardSection};
+use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 
 use crate::domain::history::{Floor, Ledger};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub guard: GuardSection,
     /// What `fleet.toml` must name.
     pub fleet: Option<String>,
+    /// The machine that this is, or why that cannot be told: `devices/<id>.toml` may pin it.
+    pub machine: Result<MachineId, String>,
     /// What the floor is.
     pub floor: FloorPolicy,
     /// The first commit ever taken must descend from this one.

@@ -153,6 +153,22 @@ impl<W: World> Agent<W> {
                 ),
             ));
         }
+        if let Some(pinned) = &selection.machine_id
+            && let Some(what) = match &settings.machine {
+                Ok(machine) if machine == pinned => None,
+                Ok(machine) => Some(format!("this one is `{machine}`")),
+                Err(why) => Some(format!("which this one is cannot be told: {why}")),
+            }
+        {
+            return Err(reject(
+                "wrong-device",
+                format!(
+                    "devices/{}.toml is for the machine `{pinned}`, and {what}; a device that was replaced gets its new \
+                     machine_id there",
+                    settings.device
+                ),
+            ));
+        }
         tree.extend(
             source
                 .read(commit.tree(), &selection.documents())

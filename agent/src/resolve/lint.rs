@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::decode;
-use evenkeel_schema::device::{self, Device};
+use evenkeel_schema::device::{self, Device, MachineId};
 use evenkeel_schema::diagnostic::{Diagnostic, Diagnostics, Position};
-use evenkeel_schema::document::Placed;
+use evenkeel_schema::document::{Place, Placed};
 use evenkeel_schema::fleet::Fleet;
 use evenkeel_schema::group::{Group, Selector};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
@@ -46,6 +46,7 @@ pub fn lint(tree: &Tree) -> (Judged, Vec<Diagnostic>) {
             devices.insert(id, device);
         }
     }
+    judge_machines(&devices, &mut out);
     let apps = app_folders(tree, &mut out);
     let lists = groups
         .values()
@@ -92,6 +93,26 @@ fn app_folders(tree: &Tree, out: &mut Diagnostics) -> BTreeSet<AppName> {
         }
     }
     names
+}
+
+/// One machine is one device.
+fn judge_machines(devices: &BTreeMap<DeviceId, Device>, out: &mut Diagnostics) {
+    let mut owners: BTreeMap<&MachineId, (&DeviceId, &Place)> = BTreeMap::new();
+    for (id, device) in devices {
+        let Some(machine) = &device.machine_id else {
+            continue;
+        };
+        match owners.get(&machine.value) {
+            Some((first, place)) => machine.place.error_with_help(
+                out,
+                format!("`{id}` has the machine id of `{first}` ({place})",),
+                "one machine is one device: write what /etc/machine-id says on this one",
+            ),
+            None => {
+                owners.insert(&machine.value, (id, &machine.place));
+            }
+        }
+    }
 }
 
 fn judge_names(list: &[Placed<AppName>], apps: &BTreeSet<AppName>, out: &mut Diagnostics) {

@@ -19,7 +19,7 @@ mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::device::{self, Device};
+use evenkeel_schema::device::{self, Device, MachineId};
 use evenkeel_schema::diagnostic::{Diagnostics, Position};
 use evenkeel_schema::document::{Place, Placed};
 use evenkeel_schema::fleet::{self, Fleet};
@@ -42,6 +42,8 @@ pub struct Selection {
     pub device: DeviceId,
     /// The fleet's name, as fleet.toml says it.
     pub fleet: String,
+    /// The machine that the device must be, where its document pins one.
+    pub machine_id: Option<MachineId>,
     /// Whether the fleet allows images that are named by a tag.
     pub allow_tags: bool,
     /// The device's labels: its own, under those that are signed.
@@ -214,6 +216,7 @@ fn select(
     Selection {
         device: device.clone(),
         fleet: fleet.name,
+        machine_id: document.machine_id.as_ref().map(|id| id.value.clone()),
         allow_tags: fleet.allow_tags,
         labels,
         groups: member_of,

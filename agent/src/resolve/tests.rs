@@ -505,3 +505,27 @@ fn lint_judges_what_no_device_reads() {
     }
     assert_eq!(lines.len(), 7, "{lines:#?}");
 }
+
+#[test]
+fn two_devices_with_one_machine_id_are_an_error() {
+    let devices = |first: &str, second: &str| {
+        let tree = tree(&[
+            FLEET_TOML,
+            ("devices/a.toml", first),
+            ("devices/b.toml", second),
+        ]);
+        let (_, problems) = lint::lint(&tree);
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let one = "machine_id = '3d1219c7c4c5404aaa1f6d2a48adfda4'\n";
+    let other = "machine_id = '3d1219c7c4c5404aaa1f6d2a48adfda5'\n";
+    assert_eq!(devices(one, other), [""; 0]);
+    assert_eq!(devices(one, ""), [""; 0]);
+    let problems = devices(one, one);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains("devices/b.toml:1:14") && problems[0].contains("devices/a.toml:1:14"),
+        "{}",
+        problems[0]
+    );
+}

@@ -20,6 +20,8 @@ pub struct Key {
 pub enum Shape {
     /// Text, or a number that is read as text.
     Text,
+    /// Text that fits a regular expression of JSON Schema's. Only for keys that take no template.
+    Pattern(&'static str),
     /// `true` or `false`.
     Bool,
     /// A whole number.
@@ -54,6 +56,7 @@ impl Shape {
     pub fn json_schema(&self) -> Value {
         match self {
             Self::Text => json!({"type": ["string", "integer"]}),
+            Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
             // A template renders to text, so text is allowed wherever a number or a boolean is.
             Self::Bool => json!({"type": ["boolean", "string"]}),
             Self::Integer => json!({"type": ["integer", "string"]}),

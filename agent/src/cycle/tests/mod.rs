@@ -127,6 +127,7 @@ fn settings() -> Settings {
         branch: "main".to_owned(),
         guard: GuardSection::default(),
         fleet: None,
+        machine: Err("there is no /etc/machine-id".to_owned()),
         floor: FloorPolicy::Good,
         pin: None,
         interval: Duration::from_secs(60),

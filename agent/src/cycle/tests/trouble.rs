@@ -279,3 +279,65 @@ async fn what_was_broken_before_and_is_not_touched_does_not_refuse_a_release() {
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     rig.assert_at(&with).await;
 }
+
+const MACHINE: &str = "3d1219c7c4c5404aaa1f6d2a48adfda4";
+
+fn pinned(release: &Release, machine: &str) -> Vec<(&'static str, String)> {
+    let mut documents = release.documents();
+    documents.push(("devices/gw-1.toml", format!("machine_id = '{machine}'\n")));
+    documents
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_pins_another_machine_is_refused_and_the_right_one_is_taken() {
+    assert_eq!(DEVICE, "gw-1");
+    let mut rig = Rig::at_one().await;
+    let refused = |outcome: &Outcome| match outcome {
+        Outcome::Rejected { reason, message } if reason == "wrong-device" => message.clone(),
+        other => panic!("{other:?}"),
+    };
+    // The machine's id cannot be told.
+    rig.world.source.push(&pinned(&TWO, MACHINE), "two");
+    let before = rig.world.faults.taken();
+    assert!(refused(&rig.settle().await).contains("cannot be told"));
+    // It is another one.
+    let other = "ffffffffffffffffffffffffffffffff";
+    rig.agent.settings.machine = Ok(other.parse().unwrap());
+    let message = refused(&rig.settle().await);
+    assert!(
+        message.contains(other) && message.contains(MACHINE),
+        "{message}"
+    );
+    rig.assert_at(&ONE).await;
+    let effects = rig.world.faults.log();
+    let changed: Vec<_> = effects[usize::try_from(before).unwrap()..]
+        .iter()
+        .filter(|effect| !matches!(effect.as_str(), "fetch" | "save the report"))
+        .collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    // It is this one.
+    rig.agent.settings.machine = Ok(MACHINE.parse().unwrap());
+    assert!(matches!(rig.settle().await, Outcome::Applied { .. }));
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_of_another_fleet_is_refused_and_this_fleets_is_taken() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.fleet = Some("acme".to_owned());
+    rig.push(&TWO, "two");
+    assert!(matches!(rig.settle().await, Outcome::Applied { .. }));
+    rig.assert_at(&TWO).await;
+    let mut documents = THREE.documents();
+    documents[0].1 = "format = 1\nname = 'acme-2'\n".to_owned();
+    rig.world.source.push(&documents, "of another fleet");
+    let outcome = rig.settle().await;
+    assert!(
+        matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "wrong-fleet"),
+        "{outcome:?}"
+    );
+    rig.assert_at(&TWO).await;
+    rig.push(&THREE, "three");
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}
