@@ -111,6 +111,16 @@ impl LocalRepository {
         })
     }
 
+    /// A commit's bytes; `None` where it is not here or does not read.
+    #[must_use]
+    pub fn bytes(&self, id: &CommitId) -> Option<Vec<u8>> {
+        let id = ObjectId::from_hex(id.as_str().as_bytes()).ok()?;
+        match self.object(id, "") {
+            Ok((gix::objs::Kind::Commit, bytes)) => Some(bytes),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     fn damaged(
         &self,
         revision: &str,

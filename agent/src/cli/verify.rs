@@ -109,7 +109,7 @@ pub fn answer(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<
     let raw = repo
         .commit(&args.revision, policy.pin.as_ref())
         .map_err(|error| hint(error, "`git log` in the repository shows what is there"))?;
-    let examination = policy.examine(&raw, build_time());
+    let examination = policy.examine_with(&raw, &|id| repo.bytes(id), build_time());
     let code = match &examination.verdict {
         Verdict::Trusted(_) => 0,
         Verdict::Undecided(_) => 1,

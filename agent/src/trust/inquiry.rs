@@ -1,6 +1,7 @@
 //! The examination of one commit: the checks in their order, each written down.
 
 use super::admission::{Among, Statement, reason_of};
+use super::approval;
 use super::commit::{Commit, CommitError};
 use super::key::Key;
 use super::policy::{BRANCH_TRAILER, Binding, Signer, TrustPolicy};
@@ -8,7 +9,7 @@ use super::sshsig::{ArmoredSignature, GIT_NAMESPACE};
 use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
 use super::verified::VerifiedCommit;
 use crate::domain::commit::{Descent, RawCommit};
-use crate::domain::revision::Timestamp;
+use crate::domain::revision::{CommitId, Timestamp};
 
 enum Proof {
     Commit(VerifiedCommit),
@@ -24,16 +25,21 @@ struct Failure {
 pub(super) struct Inquiry<'a> {
     policy: &'a TrustPolicy,
     raw: &'a RawCommit,
+    read: Read<'a>,
     checks: Vec<Check>,
     key: Option<Key>,
     principal: Option<String>,
 }
 
+/// Gives the bytes of other commits, where it has them.
+pub(super) type Read<'a> = &'a dyn Fn(&CommitId) -> Option<Vec<u8>>;
+
 impl<'a> Inquiry<'a> {
-    pub(super) const fn new(policy: &'a TrustPolicy, raw: &'a RawCommit) -> Self {
+    pub(super) fn new(policy: &'a TrustPolicy, raw: &'a RawCommit, read: Read<'a>) -> Self {
         Self {
             policy,
             raw,
+            read,
             checks: Vec::new(),
             key: None,
             principal: None,
@@ -67,6 +73,9 @@ impl<'a> Inquiry<'a> {
         let signer = self.admitted(&signature, &commit, time_floor)?;
         self.principal = Some(signer.principal.clone());
         self.bound(&commit)?;
+        if let Some(missing) = self.approved(&commit, &signer, time_floor)? {
+            return Ok(Proof::HistoryMissing(missing));
+        }
         self.descent(commit, signer)
     }
 
@@ -220,6 +229,46 @@ impl<'a> Inquiry<'a> {
             }
         }
         Ok(())
+    }
+
+    /// As many have signed for it as policy asks for. Where that cannot be told without more history, it says why.
+    fn approved(
+        &mut self,
+        commit: &Commit,
+        own: &Signer,
+        time_floor: Timestamp,
+    ) -> Result<Option<String>, Failure> {
+        if self.policy.approvals <= 1 {
+            self.not_judged("approvals", "1", "trust.approvals is not set");
+            return Ok(None);
+        }
+        let base = match approval::base(commit, self.read) {
+            Ok(base) => base,
+            Err(missing) => {
+                let why = format!(
+                    "what {} was put on is not known: commit {} is not here",
+                    self.raw.id.short(),
+                    missing.short()
+                );
+                self.not_judged("approvals", "its first parent", why.clone());
+                return Ok(Some(why));
+            }
+        };
+        let signers = &self.policy.signers;
+        let approvals =
+            approval::count(self.policy, signers, commit, own, base.as_ref(), time_floor);
+        let input = format!(
+            "{} asked for, on top of {}",
+            self.policy.approvals,
+            base.as_ref().map_or("nothing", CommitId::short)
+        );
+        if approvals.suffice(self.policy) {
+            self.passed("approvals", input, approvals.counted.join(", "));
+            Ok(None)
+        } else {
+            let message = approvals.shortfall(self.policy);
+            Err(self.failed("approvals", input, Reason::TooFewApprovals, message))
+        }
     }
 
     /// It descends from the floor.

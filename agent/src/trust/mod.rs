@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod allowed_signers;
+pub mod approval;
 pub mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;

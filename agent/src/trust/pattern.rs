@@ -48,9 +48,55 @@ pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '!'])
 }
 
+/// Whether some text matches both, where each is a pattern or a plain name.
+pub(super) fn overlap(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    // Names longer than this are nobody's; to say that they overlap is the safe answer.
+    const LONGEST: usize = 1024;
+    if a.len() > LONGEST || b.len() > LONGEST {
+        return true;
+    }
+    // shared[j]: whether a[i..] and b[j..] overlap, from the ends to the beginnings.
+    let stars = |rest: &[u8]| rest.iter().all(|byte| *byte == b'*');
+    let mut below: Vec<bool> = (0..=b.len()).map(|j| stars(&b[j..])).collect();
+    for i in (0..a.len()).rev() {
+        let mut row = vec![false; b.len() + 1];
+        row[b.len()] = stars(&a[i..]);
+        for j in (0..b.len()).rev() {
+            row[j] = match (a[i], b[j]) {
+                (b'*', _) | (_, b'*') => below[j] || row[j + 1],
+                (x, y) => (x == y || x == b'?' || y == b'?') && below[j + 1],
+            };
+        }
+        below = row;
+    }
+    below[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_overlap_where_some_name_matches_both() {
+        for (a, b, wanted) in [
+            ("a@x", "a@x", true),
+            ("a@x", "b@x", false),
+            ("*@x", "a@x", true),
+            ("*@x", "*@y", false),
+            ("a*", "*b", true),
+            ("a*c", "?b*", true),
+            ("*", "", true),
+            ("**", "*", true),
+            ("a?", "a", false),
+            ("a*b", "a", false),
+            ("", "", true),
+            ("?*@x", "@x", false),
+        ] {
+            assert_eq!(overlap(a, b), wanted, "{a} and {b}");
+            assert_eq!(overlap(b, a), wanted, "{b} and {a}");
+        }
+    }
 
     #[test]
     fn stars_and_question_marks_match_as_in_ssh() {

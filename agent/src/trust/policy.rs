@@ -161,8 +161,10 @@ impl TrustPolicy {
     /// How much of the history [`TrustPolicy::decide`] has to see.
     #[must_use]
     pub fn extent(&self) -> Extent {
-        let walks =
-            self.verify == Verify::EveryCommit || !self.heartbeat.is_empty() || self.root.is_some();
+        let walks = self.verify == Verify::EveryCommit
+            || self.approvals > 1
+            || !self.heartbeat.is_empty()
+            || self.root.is_some();
         if walks {
             Extent::SinceFloor
         } else {
@@ -173,7 +175,8 @@ impl TrustPolicy {
     /// Decides which commit of a branch the device should be at.
     #[must_use]
     pub fn decide(&self, scene: Scene<'_>) -> Decision {
-        let Examination { checks, verdict } = self.examine(scene.tip, scene.time_floor);
+        let read = |id: &CommitId| scene.history.commits.get(id).cloned();
+        let Examination { checks, verdict } = self.examine_with(scene.tip, &read, scene.time_floor);
         Decision {
             verdict,
             beyond: None,
@@ -193,7 +196,19 @@ impl TrustPolicy {
     /// Judges a commit, and says how.
     #[must_use]
     pub fn examine(&self, raw: &RawCommit, time_floor: Timestamp) -> Examination {
-        Inquiry::new(self, raw).finish(time_floor)
+        self.examine_with(raw, &|_| None, time_floor)
+    }
+
+    /// As [`TrustPolicy::examine`], where approvals have to be judged too: those cover the commit that the branch was at,
+    /// which is the first parent with heartbeats left out. `read` gives the bytes of those commits.
+    #[must_use]
+    pub fn examine_with(
+        &self,
+        raw: &RawCommit,
+        read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
+        time_floor: Timestamp,
+    ) -> Examination {
+        Inquiry::new(self, raw, read).finish(time_floor)
     }
 }
 

@@ -101,7 +101,11 @@ impl ArmoredSignature {
         Self::from_blob(&blob)
     }
 
-    fn from_blob(blob: &[u8]) -> Result<Self, SignatureError> {
+    /// Reads what is inside the armor.
+    ///
+    /// # Errors
+    /// [`SignatureError::Unsupported`], [`SignatureError::Malformed`].
+    pub(super) fn from_blob(blob: &[u8]) -> Result<Self, SignatureError> {
         let malformed = SignatureError::Malformed;
         let short = || malformed("it ends too early");
         let mut fields = Strings(blob);
