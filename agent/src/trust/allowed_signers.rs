@@ -197,6 +197,16 @@ impl AllowedSigners {
         }
     }
 
+    /// A trust set that trusts nobody: what is left of a file that was usable once.
+    #[must_use]
+    pub fn nobody(file: &str, skipped: Vec<SkippedLine>) -> Self {
+        Self {
+            file: file.to_owned(),
+            lines: Vec::new(),
+            skipped,
+        }
+    }
+
     /// A trust set of two files: the lines of `self` that `stay`, and all of `other`. Where neither leaves one, it trusts
     /// nobody.
     #[must_use]

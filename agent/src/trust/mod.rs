@@ -23,5 +23,6 @@ pub mod policy;
 pub mod revoked;
 pub mod scene;
 pub mod sshsig;
+pub mod trust_set;
 pub mod verdict;
 pub mod verified;
