@@ -80,11 +80,42 @@ impl<W: World> Agent<W> {
             );
             return Ok(Newest::Unknown(why));
         };
-        let newest = self.judge(&raw, floor);
+        let newest = match self.sets_are_lost(&raw, ledger) {
+            Some(rejection) => Newest::Rejected(rejection),
+            None => self.judge(&raw, floor),
+        };
         if let Newest::Verified(commit) = &newest {
             self.accept(commit, ledger, floor).await?;
         }
         Ok(newest)
+    }
+
+    /// Every copy of the trust sets that were adopted here is lost: the local file alone may trust who was taken away since,
+    /// so nothing new is taken until a person decides. What is good goes on.
+    fn sets_are_lost(&self, raw: &RawCommit, ledger: &Ledger) -> Option<Rejection> {
+        let why = ledger.trust_lost.as_ref()?;
+        // Without [trust.root] they do not count; without a policy nothing does, and that is told elsewhere.
+        if self
+            .world
+            .policy()
+            .is_ok_and(|policy| policy.root.is_none())
+        {
+            return None;
+        }
+        let rejection = Rejection {
+            commit: raw.id.clone(),
+            reason: "TrustStateLost".to_owned(),
+            message: format!(
+                "the trust sets that this device had adopted are lost ({why}); `evenkeel trust reset --to <commit>` goes on \
+                 from allowed_signers on the device, and adopts the repository's set anew"
+            ),
+        };
+        self.session.says(
+            &self.world,
+            ConditionType::Verified,
+            Says::no(&rejection.reason, &rejection.message),
+        );
+        Some(rejection)
     }
 
     fn anchor<'a>(&'a self, floor: Option<&'a Floor>) -> Option<&'a CommitId> {
@@ -231,6 +262,9 @@ impl<W: World> Agent<W> {
             time: self.time_floor(highest.as_ref()),
         };
         self.write_floor(&floor)?;
+        if journal.ledger().trust_lost.is_some() {
+            journal.adopt(&[])?;
+        }
         Ok(floor)
     }
 

@@ -202,6 +202,8 @@ pub struct Ledger {
     pub floor: Option<Floor>,
     /// Trust sets of the repository that were adopted here, the one in force last; at most [`KEPT_SETS`].
     pub adopted: Vec<AdoptedSet>,
+    /// Why the adopted trust sets are lost, where every copy of them is: the device holds until a person decides.
+    pub trust_lost: Option<String>,
 }
 
 /// A trust set of the repository that this device has adopted: signed by root, and never gone back from. What is read

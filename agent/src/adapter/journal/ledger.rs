@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::trust_file::JournalCopy;
 use super::vault::{Change, Vault, VaultError};
 use crate::domain::desired::{DesiredState, Resolved};
 use crate::domain::history::{
@@ -67,6 +68,8 @@ pub(super) struct Loaded {
     history: Vec<u64>,
     /// Contents that long records stand in, by the record's name.
     by_id: BTreeMap<String, ContentId>,
+    /// Whether the trust sets' record is there and cannot be used.
+    adopted_damaged: bool,
     /// What was found and not used.
     pub(super) warnings: Vec<String>,
 }
@@ -85,14 +88,18 @@ impl Loaded {
             match record.payload {
                 Ok(payload) => {
                     if loaded.place(&name, &payload).is_none() {
+                        loaded.adopted_damaged |= name == ADOPTED;
                         loaded.warnings.push(format!(
                             "the journal's record `{name}` cannot be understood: it is not used"
                         ));
                     }
                 }
-                Err(error) => loaded
-                    .warnings
-                    .push(format!("the journal's record {error}: it is not used")),
+                Err(error) => {
+                    loaded.adopted_damaged |= name == ADOPTED;
+                    loaded
+                        .warnings
+                        .push(format!("the journal's record {error}: it is not used"));
+                }
             }
         }
         loaded.history.sort_unstable();
@@ -111,6 +118,15 @@ impl Loaded {
             }
         }
         Ok(loaded)
+    }
+
+    /// How the journal's own copy of the trust sets was read.
+    pub(super) fn adopted_copy(&self) -> JournalCopy {
+        if self.adopted_damaged {
+            JournalCopy::Damaged
+        } else {
+            JournalCopy::Read
+        }
     }
 
     /// Puts a record where it belongs; `None` where it is not understood.
@@ -212,7 +228,10 @@ pub(super) fn take(vault: &Vault, loaded: &mut Loaded, step: Step<'_>) -> Result
             next.report = Some(report.clone());
         }
         Step::Floor(floor) => next.floor = Some(floor.clone()),
-        Step::Adopt(sets) => next.adopted = sets.to_vec(),
+        Step::Adopt(sets) => {
+            next.adopted = sets.to_vec();
+            next.trust_lost = None;
+        }
     }
     compare(&loaded.ledger, &next, &mut changes);
     let report_changes = changes.iter().any(|change| change.name == REPORT);
@@ -336,7 +355,7 @@ fn compare(before: &Ledger, after: &Ledger, changes: &mut Vec<Change>) {
         changes,
     );
     optional(FLOOR, before.floor.as_ref(), after.floor.as_ref(), changes);
-    if before.adopted != after.adopted {
+    if before.adopted != after.adopted || before.trust_lost != after.trust_lost {
         changes.push(put(ADOPTED, &after.adopted));
     }
 }

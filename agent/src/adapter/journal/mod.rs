@@ -1,6 +1,6 @@
-//! What is remembered, in sled: authenticated, durable, bounded; and the floor file beside it.
+//! What is remembered, in sled: authenticated, durable, bounded; and the floor file and the trust file beside it.
 //!
-//! Owns `journal/`, `journal.damaged-<n>/`, `journal.opening` and `floor` in the state directory. The ledger is kept in
+//! Owns `journal/`, `journal.damaged-<n>/`, `journal.opening`, `floor` and `trust-set` in the state directory. The ledger is kept in
 //! memory and loaded at open; every change is on disk before it shows there. Refuses what does not carry this device's
 //! own authentication: it counts as not there, and is reported.
 //!
@@ -14,6 +14,7 @@
 
 mod floor_file;
 mod ledger;
+mod trust_file;
 mod vault;
 
 use std::cell::RefCell;
@@ -31,6 +32,7 @@ use crate::gate::Healthy;
 use crate::port::journal::{Journal, JournalError, Paused};
 use floor_file::{FloorFile, Reading};
 use ledger::{Loaded, Step};
+use trust_file::{TrustFile, agree, serial};
 use vault::{Vault, VaultError};
 
 /// How many damaged journals are kept for whoever looks into it: they may be big.
@@ -55,6 +57,7 @@ pub struct Store {
     dir: PathBuf,
     key: DeviceKey,
     floor_file: FloorFile,
+    trust_file: TrustFile,
     inner: RefCell<Inner>,
 }
 
@@ -126,15 +129,32 @@ impl Store {
             }
             Err(error) => warnings.push(format!("the floor file cannot be read: {error}")),
         }
+        let trust_file = TrustFile::new(dir, state.key());
+        let agreed = agree(
+            trust_file.read(),
+            &loaded.ledger.adopted,
+            loaded.adopted_copy(),
+        );
+        loaded.ledger.trust_lost.clone_from(&agreed.lost);
+        warnings.extend(agreed.warning);
+        if agreed.mend_file
+            && let Err(error) = trust_file.write(&agreed.sets)
+        {
+            warnings.push(format!("the trust file cannot be mended: {error}"));
+        }
         let store = Self {
             dir: dir.to_owned(),
             key: state.key().clone(),
             floor_file,
+            trust_file,
             inner: RefCell::new(Inner {
                 vault: Some(vault),
                 loaded,
             }),
         };
+        if agreed.mend_journal {
+            store.change("mend its copy of the trust sets", Step::Adopt(&agreed.sets))?;
+        }
         store
             .sweep()
             .map_err(|cause| failed("drop what is not needed any more", cause))?;
@@ -159,6 +179,11 @@ impl Store {
                 loaded.ledger.report = inner.loaded.ledger.report.take();
                 loaded.saved_report = None;
                 loaded.sequence = loaded.sequence.max(inner.loaded.sequence);
+                let before = &mut inner.loaded.ledger;
+                loaded.ledger.trust_lost = before.trust_lost.take();
+                if serial(&before.adopted) > serial(&loaded.ledger.adopted) {
+                    loaded.ledger.adopted = std::mem::take(&mut before.adopted);
+                }
                 inner.loaded = loaded;
                 vault
             }
@@ -408,8 +433,14 @@ impl Journal for Store {
     }
 
     fn adopt(&self, sets: &[AdoptedSet]) -> Result<(), JournalError> {
-        let serial = |sets: &[AdoptedSet]| sets.last().map_or(0, |set| set.serial);
-        let before = serial(&self.inner.borrow().loaded.ledger.adopted);
+        let (before, whole) = {
+            let ledger = &self.inner.borrow().loaded.ledger;
+            let whole = ledger.trust_lost.is_none() && ledger.adopted == sets;
+            (serial(&ledger.adopted), whole)
+        };
+        if whole {
+            return Ok(());
+        }
         if serial(sets) < before {
             return Err(JournalError {
                 what: format!(
@@ -419,6 +450,9 @@ impl Journal for Store {
                 cause: None,
             });
         }
+        self.trust_file
+            .write(sets)
+            .map_err(|cause| failed("write the trust file", cause))?;
         self.change("adopt a trust set", Step::Adopt(sets))
     }
 

@@ -251,7 +251,10 @@ impl Journal for MemoryJournal {
                 cause: None,
             });
         }
-        self.change("adopt a trust set", |ledger| ledger.adopted = sets.to_vec())
+        self.change("adopt a trust set", |ledger| {
+            ledger.adopted = sets.to_vec();
+            ledger.trust_lost = None;
+        })
     }
 
     fn set_floor_file(&self, floor: &Floor) -> Result<(), JournalError> {
