@@ -323,6 +323,7 @@ fn settings(
         pin,
         interval: config.source.interval,
         max_age: config.trust.max_age,
+        stale: config.trust.stale,
         state_dir: as_declared(&config.state_dir, &config.root),
         remote: if local {
             Remote::Local

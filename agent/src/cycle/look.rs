@@ -1,20 +1,35 @@
 //! The branch's tip: fetched where the remote answers, as last fetched where it does not, and judged afresh each time.
 
-use evenkeel_schema::agent_config::FloorPolicy;
+use std::rc::Rc;
+
+use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 
 use super::session::{Says, chain};
 use super::{Agent, CycleError};
-use crate::domain::commit::RawCommit;
+use crate::domain::commit::{Extent, HistoryCut, RawCommit, RawHistory};
 use crate::domain::history::{Floor, Ledger};
 use crate::domain::outcome::ConditionType;
 use crate::domain::revision::{CommitId, Timestamp};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
-use crate::port::source::Source as _;
+use crate::port::source::{Deepened, Source as _, SourceError};
 use crate::select::{Newest, Rejection};
-use crate::trust::policy::Verdict;
+use crate::trust::policy::{Anchor, Decision, Scene, TrustPolicy, Verdict};
 use crate::trust::verified::VerifiedCommit;
+
+/// How often more history is fetched for one decision: each step at least doubles it.
+const DEEPENINGS: usize = 32;
+
+/// The age of the branch's newest sign of life, in days.
+enum Age {
+    /// The owner set no `max_age`.
+    NotAsked,
+    /// The clock is wrong.
+    NotKnown,
+    Stale(i64),
+    Fresh(i64),
+}
 
 impl<W: World> Agent<W> {
     /// Fetches and judges the tip. With no network the tip as last fetched is judged again: offline decides like online.
@@ -82,7 +97,7 @@ impl<W: World> Agent<W> {
         };
         let newest = match self.sets_are_lost(&raw, ledger) {
             Some(rejection) => Newest::Rejected(rejection),
-            None => self.judge(&raw, floor),
+            None => self.judge(&raw, ledger, floor).await?,
         };
         if let Newest::Verified(commit) = &newest {
             self.accept(commit, ledger, floor).await?;
@@ -124,8 +139,13 @@ impl<W: World> Agent<W> {
             .or(self.settings.pin.as_ref())
     }
 
-    /// Asks trust, and says what it answers.
-    pub(super) fn judge(&self, raw: &RawCommit, floor: Option<&Floor>) -> Newest {
+    /// Asks trust, and says what it answers. Where more history has to be seen and the remote answers, it is fetched.
+    pub(super) async fn judge(
+        &self,
+        raw: &RawCommit,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Result<Newest, CycleError> {
         let says = |says| {
             self.session
                 .says(&self.world, ConditionType::Verified, says)
@@ -134,31 +154,53 @@ impl<W: World> Agent<W> {
             Ok(policy) => policy,
             Err(why) => {
                 says(Says::unknown("NoTrustPolicy", &why));
-                return Newest::Rejected(Rejection {
+                return Ok(Newest::Rejected(Rejection {
                     commit: raw.id.clone(),
                     reason: "no-trust-policy".to_owned(),
                     message: why,
-                });
+                }));
             }
         };
-        match policy.judge(raw, self.time_floor(floor)) {
+        let decision = match self.decide(&policy, raw, ledger, floor).await {
+            Ok(decision) => decision,
+            Err(damage) => {
+                let why = chain(&damage);
+                says(Says::unknown("HistoryMissing", &why));
+                return Ok(Newest::Unknown(why));
+            }
+        };
+        if let Some(sets) = &decision.adopt {
+            self.world.journal().adopt(sets)?;
+            if let Some(set) = sets.last() {
+                let what = format!("the trust set with serial {} is in force now", set.serial);
+                self.session.notice(&self.world, &what);
+            }
+        }
+        Ok(match decision.verdict {
             Verdict::Trusted(commit) => {
-                says(Says::yes(
-                    "Trusted",
-                    format!(
-                        "{} is signed by {} ({})",
-                        commit.id().short(),
-                        commit.principal(),
-                        commit.fingerprint()
-                    ),
-                ));
-                Newest::Verified(*commit)
+                let signed = format!(
+                    "{} is signed by {} ({})",
+                    commit.id().short(),
+                    commit.principal(),
+                    commit.fingerprint()
+                );
+                match &decision.beyond {
+                    None => says(Says::yes("Trusted", signed)),
+                    Some(refused) => says(Says::no(
+                        refused.reason.as_str(),
+                        format!(
+                            "{}; this device goes no further than the commit before it: {signed}",
+                            refused.message
+                        ),
+                    )),
+                }
+                self.hold_stale(*commit, ledger)
             }
             Verdict::Refused(refused) => {
                 let reason = refused.reason.as_str().to_owned();
                 says(Says::no(&reason, &refused.message));
                 Newest::Rejected(Rejection {
-                    commit: raw.id.clone(),
+                    commit: refused.commit,
                     reason,
                     message: refused.message,
                 })
@@ -167,7 +209,75 @@ impl<W: World> Agent<W> {
                 says(Says::unknown("HistoryMissing", &why));
                 Newest::Unknown(why)
             }
+        })
+    }
+
+    async fn decide(
+        &self,
+        policy: &TrustPolicy,
+        raw: &RawCommit,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Result<Decision, SourceError> {
+        let clock = self.world.clock();
+        let anchor = match (floor, &self.settings.pin) {
+            (Some(floor), _) => Anchor::Floor(&floor.commit),
+            (None, Some(pin)) => Anchor::Pin(pin),
+            (None, None) => Anchor::None,
+        };
+        let extent = policy.extent(&raw.descent);
+        for _ in 0..DEEPENINGS {
+            let history = self.history(&raw.id, anchor.commit(), extent).await?;
+            let memo = self.session.memo.take();
+            let mut decision = policy.decide(Scene {
+                tip: raw,
+                history: &history,
+                anchor,
+                adopted: &ledger.adopted,
+                time_floor: self.time_floor(floor),
+                clock: clock.is_synchronised().then(|| clock.now()),
+                memo: &memo,
+            });
+            self.session
+                .memo
+                .replace(std::mem::take(&mut decision.memo));
+            let more = matches!(decision.verdict, Verdict::Undecided(_))
+                && history.cut == Some(HistoryCut::Shallow)
+                && self.session.reached.get();
+            if !more {
+                return Ok(decision);
+            }
+            match self.world.source().deepen().await {
+                Ok(Deepened::More) => self.session.forget_history(),
+                Ok(Deepened::Nothing) => return Ok(decision),
+                Err(error) => {
+                    self.session.notice(
+                        &self.world,
+                        &format!("more of the branch's history: {}", chain(&error)),
+                    );
+                    return Ok(decision);
+                }
+            }
         }
+        Err(SourceError::TooLarge(format!(
+            "the history of {} is still not long enough after {DEEPENINGS} steps",
+            raw.id.short()
+        )))
+    }
+
+    /// The history beside a tip. While the tip and what it must descend from stay, it is read once.
+    async fn history(
+        &self,
+        tip: &CommitId,
+        anchor: Option<&CommitId>,
+        extent: Extent,
+    ) -> Result<Rc<RawHistory>, SourceError> {
+        let key = (tip.clone(), anchor.cloned(), extent);
+        if let Some(history) = self.session.history(&key) {
+            return Ok(history);
+        }
+        let history = self.world.source().history(tip, anchor, extent).await?;
+        Ok(self.session.keep_history(key, history))
     }
 
     /// The latest time that is known to have passed.
@@ -212,32 +322,63 @@ impl<W: World> Agent<W> {
         Ok(())
     }
 
-    /// `Stale`: the branch has not moved for longer than the owner finds plausible.
+    /// `Stale`: the branch has not shown a sign of life for longer than the owner finds plausible.
     fn tell_age(&self, commit: &VerifiedCommit) {
-        let Some(most) = self.settings.max_age else {
-            return;
-        };
-        let clock = self.world.clock();
-        let age = clock.now().0.saturating_sub(commit.time().0);
-        let most = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
-        let days = age / 86_400;
-        let says = if clock.now() < clock.build_time() {
-            Says::unknown(
+        let says = match self.age(commit) {
+            Age::NotAsked => return,
+            Age::NotKnown => Says::unknown(
                 "NoClock",
                 "this device's clock is wrong, so the branch's age is not known",
-            )
-        } else if age > most {
-            Says::yes(
+            ),
+            Age::Stale(days) => Says::yes(
                 "TooOld",
-                format!("the newest commit of the branch is {days} days old"),
-            )
-        } else {
-            Says::no(
+                format!("the branch's newest sign of life is {days} days old"),
+            ),
+            Age::Fresh(days) => Says::no(
                 "Fresh",
-                format!("the newest commit of the branch is {days} days old"),
-            )
+                format!("the branch's newest sign of life is {days} days old"),
+            ),
         };
         self.session.says(&self.world, ConditionType::Stale, says);
+    }
+
+    /// How old the branch's newest sign of life is, beside what the owner finds plausible.
+    fn age(&self, commit: &VerifiedCommit) -> Age {
+        let Some(most) = self.settings.max_age else {
+            return Age::NotAsked;
+        };
+        let clock = self.world.clock();
+        let age = clock.now().0.saturating_sub(commit.alive().0);
+        let most = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
+        let days = age / 86_400;
+        if clock.now() < clock.build_time() {
+            Age::NotKnown
+        } else if age > most {
+            Age::Stale(days)
+        } else {
+            Age::Fresh(days)
+        }
+    }
+
+    /// With `stale = "hold"` a change that comes from a stale branch is not taken; what is here already stays.
+    fn hold_stale(&self, commit: VerifiedCommit, ledger: &Ledger) -> Newest {
+        let is_here = ledger
+            .last_good()
+            .is_some_and(|good| good.commit() == commit.id());
+        match (self.settings.stale, self.age(&commit)) {
+            (StalePolicy::Hold, Age::Stale(days)) if !is_here => {
+                self.tell_age(&commit);
+                Newest::Rejected(Rejection {
+                    commit: commit.id().clone(),
+                    reason: "stale".to_owned(),
+                    message: format!(
+                        "the branch's newest sign of life is {days} days old, and trust.stale is `hold`: no change is taken \
+                         until a commit or a heartbeat shows that it is alive (`evenkeel heartbeat`)"
+                    ),
+                })
+            }
+            (StalePolicy::Hold | StalePolicy::Report, _) => Newest::Verified(commit),
+        }
     }
 
     /// A person's way out when the trust state is lost: the floor becomes this commit, with a generation above every

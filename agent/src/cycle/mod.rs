@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{FloorPolicy, GuardSection};
+use evenkeel_schema::agent_config::{FloorPolicy, GuardSection, StalePolicy};
 use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 
@@ -64,8 +64,10 @@ pub struct Settings {
     pub pin: Option<CommitId>,
     /// Time between polls.
     pub interval: Duration,
-    /// A tip older than this raises `Stale`.
+    /// A branch whose newest sign of life is older than this raises `Stale`.
     pub max_age: Option<Duration>,
+    /// What a stale branch does beyond that.
+    pub stale: StalePolicy,
     /// The state directory, which no file or mount may touch.
     pub state_dir: String,
     /// Whether the remote is reached over a network.

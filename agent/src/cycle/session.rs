@@ -1,9 +1,11 @@
 //! What is told while cycles run: the report, kept in memory, saved by the journal when something changed.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use crate::domain::commit::{Extent, RawHistory};
 use crate::domain::outcome::{
     AppStatus, Condition, ConditionStatus, ConditionType, Outcome, Phase, Report,
 };
@@ -102,6 +104,9 @@ impl Says {
     }
 }
 
+/// Which history: of which tip, down to what, and how much of it.
+pub(super) type HistoryKey = (CommitId, Option<CommitId>, Extent);
+
 /// The report and what else lives from cycle to cycle.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -110,6 +115,10 @@ pub struct Session {
     pub interruptions: Cell<u32>,
     /// Whether the remote answered in this cycle.
     pub reached: Cell<bool>,
+    /// What trust found good before.
+    pub memo: RefCell<crate::trust::policy::Memo>,
+    /// The history that was read last, and for what.
+    history: RefCell<Option<(HistoryKey, Rc<RawHistory>)>>,
 }
 
 impl Session {
@@ -120,6 +129,25 @@ impl Session {
             report: RefCell::new(report),
             ..Self::default()
         }
+    }
+
+    /// The history that was kept for this.
+    pub(super) fn history(&self, key: &HistoryKey) -> Option<Rc<RawHistory>> {
+        let kept = self.history.borrow();
+        let (of, history) = kept.as_ref()?;
+        (of == key).then(|| Rc::clone(history))
+    }
+
+    /// Keeps a history in the place of the one before.
+    pub(super) fn keep_history(&self, key: HistoryKey, history: RawHistory) -> Rc<RawHistory> {
+        let history = Rc::new(history);
+        self.history.replace(Some((key, Rc::clone(&history))));
+        history
+    }
+
+    /// There is more of it now.
+    pub(super) fn forget_history(&self) {
+        self.history.replace(None);
     }
 
     /// What is told now.

@@ -119,6 +119,19 @@ impl SignerLine {
             .find(|name| !name.starts_with('!') && self.speaks_for(name))
     }
 
+    /// Whether one of its plain names (or the very same pattern) is among `signers`. A line of a pattern alone is not meant
+    /// by a name that it happens to match.
+    #[must_use]
+    pub fn names_one_of(&self, signers: &[String]) -> bool {
+        self.principals.iter().any(|name| {
+            if pattern::is_pattern(name) {
+                signers.contains(name)
+            } else {
+                pattern::matches_list(name, signers.iter().map(String::as_str))
+            }
+        })
+    }
+
     /// As whom this key may sign where only `signers` (patterns) may. A line that gives a pattern speaks for a plain
     /// name in `signers` that it matches, and for the very same pattern; not for other patterns, which it might exceed.
     #[must_use]

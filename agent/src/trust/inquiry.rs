@@ -1,6 +1,7 @@
 //! The examination of one commit: the checks in their order, each written down.
 
 use super::admission::{Among, Statement, reason_of};
+use super::allowed_signers::AllowedSigners;
 use super::approval;
 use super::commit::{Commit, CommitError};
 use super::key::Key;
@@ -10,6 +11,9 @@ use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
 use super::verified::VerifiedCommit;
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::{CommitId, Timestamp};
+
+/// Seconds by which dates may differ from what is known: people's clocks and time zones are wrong by hours. One day.
+const DATE_SLACK: i64 = 24 * 60 * 60;
 
 enum Proof {
     Commit(VerifiedCommit),
@@ -21,11 +25,62 @@ struct Failure {
     message: String,
 }
 
+/// As what a commit is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// On the branch's line of first parents: branch signers, binding and approvals count.
+    Mainline,
+    /// Merged into it: any signer will do.
+    Side,
+    /// On the line, only to say that the branch is alive.
+    Heartbeat,
+    /// The same of a branch that was merged.
+    SideHeartbeat,
+}
+
+impl Role {
+    /// For people.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mainline => "on the branch",
+            Self::Side => "merged into the branch",
+            Self::Heartbeat => "a heartbeat on the branch",
+            Self::SideHeartbeat => "a heartbeat merged into the branch",
+        }
+    }
+}
+
+/// Whether a commit is judged as the one to go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JudgedFor {
+    /// As the one to go to: it must descend from the floor.
+    Itself,
+    /// For the sake of another: that one's descent counts.
+    Another,
+}
+
+/// What one commit is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Task<'a> {
+    pub(super) policy: &'a TrustPolicy,
+    /// The trust set in force for it.
+    pub(super) signers: &'a AllowedSigners,
+    pub(super) raw: &'a RawCommit,
+    pub(super) role: Role,
+    pub(super) judged_for: JudgedFor,
+    /// The dates of those of its parents that are here.
+    pub(super) parents: &'a [(CommitId, Timestamp)],
+    /// The bytes of other commits, where they are here.
+    pub(super) read: Read<'a>,
+    /// The time, where the clock is known to be right.
+    pub(super) clock: Option<Timestamp>,
+}
+
 /// The state of one examination.
 pub(super) struct Inquiry<'a> {
     policy: &'a TrustPolicy,
+    task: Task<'a>,
     raw: &'a RawCommit,
-    read: Read<'a>,
     checks: Vec<Check>,
     key: Option<Key>,
     principal: Option<String>,
@@ -35,11 +90,11 @@ pub(super) struct Inquiry<'a> {
 pub(super) type Read<'a> = &'a dyn Fn(&CommitId) -> Option<Vec<u8>>;
 
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(policy: &'a TrustPolicy, raw: &'a RawCommit, read: Read<'a>) -> Self {
+    pub(super) const fn new(task: Task<'a>) -> Self {
         Self {
-            policy,
-            raw,
-            read,
+            policy: task.policy,
+            raw: task.raw,
+            task,
             checks: Vec::new(),
             key: None,
             principal: None,
@@ -68,13 +123,21 @@ impl<'a> Inquiry<'a> {
 
     fn run(&mut self, time_floor: Timestamp) -> Result<Proof, Failure> {
         let commit = self.object()?;
+        self.dated(&commit)?;
         let signature = self.signature(&commit)?;
         self.key = Some(signature.key().clone());
         let signer = self.admitted(&signature, &commit, time_floor)?;
         self.principal = Some(signer.principal.clone());
-        self.bound(&commit)?;
-        if let Some(missing) = self.approved(&commit, &signer, time_floor)? {
-            return Ok(Proof::HistoryMissing(missing));
+        self.not_a_heartbeat_key(signature.key(), &signer)?;
+        match self.task.role {
+            Role::Mainline => {
+                self.bound(&commit)?;
+                if let Some(missing) = self.approved(&commit, &signer, time_floor)? {
+                    return Ok(Proof::HistoryMissing(missing));
+                }
+            }
+            Role::Heartbeat => self.bound(&commit)?,
+            Role::Side | Role::SideHeartbeat => {}
         }
         self.descent(commit, signer)
     }
@@ -137,6 +200,60 @@ impl<'a> Inquiry<'a> {
         }
     }
 
+    /// Its date is believable beside its parents' and beside a clock that is known to be right. Without such a clock nothing
+    /// is refused for its date: a device with none still decides, and a parent dated far ahead takes nothing with it.
+    fn dated(&mut self, commit: &Commit) -> Result<(), Failure> {
+        let input = format!("committed {}", commit.time);
+        let Some(now) = self.task.clock else {
+            self.not_judged("date", input, "the clock here is not known to be right");
+            return Ok(());
+        };
+        let latest = Timestamp(now.0.saturating_add(DATE_SLACK));
+        if commit.time > latest {
+            let message = format!(
+                "it is dated {}, more than a day after now ({now}); set the clock of the machine it was made on, and make it again",
+                commit.time
+            );
+            return Err(self.failed("date", input, Reason::BadDate, message));
+        }
+        for (parent, time) in self.task.parents {
+            // A parent whose own date is ahead of now says nothing about this one.
+            if *time <= latest && commit.time.0.saturating_add(DATE_SLACK) < time.0 {
+                let message = format!(
+                    "it is dated {}, more than a day before its parent {} ({time}); make it again, with the right date",
+                    commit.time,
+                    parent.short()
+                );
+                return Err(self.failed("date", input, Reason::BadDate, message));
+            }
+        }
+        let found = format!("not before its parents, and not after now ({now})");
+        self.passed("date", input, found);
+        Ok(())
+    }
+
+    /// A key that may say that the branch is alive may do nothing else.
+    fn not_a_heartbeat_key(&mut self, key: &Key, signer: &Signer) -> Result<(), Failure> {
+        let heartbeat = &self.policy.heartbeat;
+        let named = self
+            .task
+            .signers
+            .lines_of(key)
+            .any(|line| line.names_one_of(heartbeat))
+            || heartbeat.contains(&signer.principal);
+        let beats = match self.task.role {
+            Role::Heartbeat | Role::SideHeartbeat => true,
+            Role::Mainline | Role::Side => false,
+        };
+        if named && !beats {
+            let message = format!(
+                "its key {key} may only make heartbeats (trust.heartbeat): commits that change nothing, on top of one parent"
+            );
+            return Err(self.failed("permission", key.to_string(), Reason::UnknownKey, message));
+        }
+        Ok(())
+    }
+
     /// There is a signature, in a form that is understood.
     fn signature(&mut self, commit: &Commit) -> Result<ArmoredSignature, Failure> {
         let Some(armor) = &commit.signature else {
@@ -171,12 +288,16 @@ impl<'a> Inquiry<'a> {
         time_floor: Timestamp,
     ) -> Result<Signer, Failure> {
         let purpose = format!("branch `{}` (trust.branches)", self.policy.branch);
-        let among = match &self.policy.branch_signers {
-            Some(signers) => Among::Only {
+        let among = match (self.task.role, &self.policy.branch_signers) {
+            (Role::Heartbeat | Role::SideHeartbeat, _) => Among::Only {
+                signers: &self.policy.heartbeat,
+                purpose: "a heartbeat (trust.heartbeat)",
+            },
+            (Role::Mainline, Some(signers)) => Among::Only {
                 signers,
                 purpose: &purpose,
             },
-            None => Among::Everyone,
+            (Role::Mainline, None) | (Role::Side, _) => Among::Everyone,
         };
         let statement = Statement {
             signature,
@@ -186,7 +307,7 @@ impl<'a> Inquiry<'a> {
             time_floor,
         };
         let admission = self
-            .policy
+            .task
             .signers
             .consider(&statement, &self.policy.revoked, among);
         self.checks.extend(admission.checks);
@@ -242,7 +363,7 @@ impl<'a> Inquiry<'a> {
             self.not_judged("approvals", "1", "trust.approvals is not set");
             return Ok(None);
         }
-        let base = match approval::base(commit, self.read) {
+        let base = match approval::base(commit, self.task.read) {
             Ok(base) => base,
             Err(missing) => {
                 let why = format!(
@@ -254,7 +375,7 @@ impl<'a> Inquiry<'a> {
                 return Ok(Some(why));
             }
         };
-        let signers = &self.policy.signers;
+        let signers = self.task.signers;
         let approvals =
             approval::count(self.policy, signers, commit, own, base.as_ref(), time_floor);
         let input = format!(
@@ -273,6 +394,10 @@ impl<'a> Inquiry<'a> {
 
     /// It descends from the floor.
     fn descent(&mut self, commit: Commit, signer: Signer) -> Result<Proof, Failure> {
+        if self.task.judged_for == JudgedFor::Another {
+            let proof = VerifiedCommit::new(self.raw.id.clone(), commit, signer);
+            return Ok(Proof::Commit(proof));
+        }
         match &self.raw.descent {
             Descent::Same => self.passed("descent", "the floor", "it is the floor itself"),
             Descent::Descends => {

@@ -12,8 +12,10 @@
 
 pub mod admission;
 pub mod allowed_signers;
+mod ancestry;
 pub mod approval;
 pub mod commit;
+mod decide;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod inquiry;

@@ -4,11 +4,11 @@ use evenkeel_schema::agent_config::{OnUnsigned, RootSection, Verify};
 use jiff::tz::TimeZone;
 
 use super::allowed_signers::{AllowedSigners, AllowedSignersError};
-use super::inquiry::Inquiry;
+use super::inquiry::{Inquiry, JudgedFor, Role, Task};
 use super::revoked::{Revoked, RevokedError};
-pub use super::scene::{Decision, Memo, Scene};
+pub use super::scene::{Anchor, Decision, Memo, Scene};
 pub use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
-use crate::domain::commit::{Extent, RawCommit};
+use crate::domain::commit::{Descent, Extent, RawCommit};
 use crate::domain::revision::{CommitId, NotAnId, Timestamp};
 
 /// The trailer that binds a commit to a branch.
@@ -158,13 +158,15 @@ impl TrustPolicy {
         })
     }
 
-    /// How much of the history [`TrustPolicy::decide`] has to see.
+    /// How much of the history [`TrustPolicy::decide`] has to see for a tip that descends like this.
     #[must_use]
-    pub fn extent(&self) -> Extent {
+    pub fn extent(&self, descent: &Descent) -> Extent {
         let walks = self.verify == Verify::EveryCommit
             || self.approvals > 1
             || !self.heartbeat.is_empty()
-            || self.root.is_some();
+            || self.root.is_some()
+            // A commit of its line may say that it supersedes the floor.
+            || *descent == Descent::NotDescendant;
         if walks {
             Extent::SinceFloor
         } else {
@@ -175,15 +177,7 @@ impl TrustPolicy {
     /// Decides which commit of a branch the device should be at.
     #[must_use]
     pub fn decide(&self, scene: Scene<'_>) -> Decision {
-        let read = |id: &CommitId| scene.history.commits.get(id).cloned();
-        let Examination { checks, verdict } = self.examine_with(scene.tip, &read, scene.time_floor);
-        Decision {
-            verdict,
-            beyond: None,
-            adopt: None,
-            checks,
-            memo: Memo::default(),
-        }
+        super::decide::decide(self, scene)
     }
 
     /// Judges a commit. `time_floor` is the latest time that is known to have passed; a key's window is judged at the later
@@ -208,7 +202,17 @@ impl TrustPolicy {
         read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
         time_floor: Timestamp,
     ) -> Examination {
-        Inquiry::new(self, raw, read).finish(time_floor)
+        Inquiry::new(Task {
+            policy: self,
+            signers: &self.signers,
+            raw,
+            role: Role::Mainline,
+            judged_for: JudgedFor::Itself,
+            parents: &[],
+            read,
+            clock: None,
+        })
+        .finish(time_floor)
     }
 }
 

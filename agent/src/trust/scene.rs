@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::inquiry::Role;
 use super::verdict::{Check, Refused, Verdict};
 use crate::domain::commit::{RawCommit, RawHistory};
 use crate::domain::history::AdoptedSet;
@@ -14,8 +15,8 @@ pub struct Scene<'a> {
     pub tip: &'a RawCommit,
     /// The commits beside it, as far as [`super::policy::TrustPolicy::extent`] asked for them.
     pub history: &'a RawHistory,
-    /// What the tip must descend from: the floor, or the pin where there is no floor yet.
-    pub floor: Option<&'a CommitId>,
+    /// What the tip must descend from.
+    pub anchor: Anchor<'a>,
     /// The trust sets that were adopted here, the one in force last.
     pub adopted: &'a [AdoptedSet],
     /// The latest time that is known to have passed.
@@ -26,11 +27,35 @@ pub struct Scene<'a> {
     pub memo: &'a Memo,
 }
 
+/// What a tip must descend from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchor<'a> {
+    /// Nothing: no commit was ever taken here, and the owner gave no pin.
+    None,
+    /// The owner's pin. Only the owner replaces it.
+    Pin(&'a CommitId),
+    /// The floor. A signed `Supersedes:` trailer can replace it.
+    Floor(&'a CommitId),
+}
+
+impl<'a> Anchor<'a> {
+    /// The commit.
+    #[must_use]
+    pub const fn commit(self) -> Option<&'a CommitId> {
+        match self {
+            Self::None => None,
+            Self::Pin(commit) | Self::Floor(commit) => Some(commit),
+        }
+    }
+}
+
 /// Commits that were found good before by the same policy, so that a long line is not judged again with each poll. Kept
 /// in memory alone. What depends on the time is judged again for the commit the device goes to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memo {
-    pub(super) good: BTreeSet<String>,
+    /// What policy, and which time floor, they were found good by.
+    pub(super) scope: Option<[u8; 32]>,
+    pub(super) good: BTreeSet<(CommitId, u64, Role)>,
 }
 
 /// What came of it.

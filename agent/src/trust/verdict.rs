@@ -32,6 +32,8 @@ pub enum Reason {
     WrongBranch,
     /// Fewer have signed than policy asks for.
     TooFewApprovals,
+    /// Dated before its parents, or after now, by more than a day.
+    BadDate,
 }
 
 impl Reason {
@@ -51,6 +53,7 @@ impl Reason {
             Self::NotDescendant => "not-descendant",
             Self::WrongBranch => "wrong-branch",
             Self::TooFewApprovals => "too-few-approvals",
+            Self::BadDate => "bad-date",
         }
     }
 }

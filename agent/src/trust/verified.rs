@@ -18,7 +18,7 @@ use crate::domain::revision::{CommitId, Timestamp, TreeId};
 /// use evenkeel::trust::verified::VerifiedCommit;
 ///
 /// fn forge(id: CommitId, tree: TreeId, signer: Signer) -> VerifiedCommit {
-///     VerifiedCommit { id, tree, parents: vec![], time: Timestamp(0), signer, trailers: vec![] }
+///     VerifiedCommit { id, tree, parents: vec![], time: Timestamp(0), alive: Timestamp(0), signer, trailers: vec![] }
 /// }
 /// ```
 ///
@@ -36,6 +36,7 @@ pub struct VerifiedCommit {
     tree: TreeId,
     parents: Vec<CommitId>,
     time: Timestamp,
+    alive: Timestamp,
     signer: Signer,
     trailers: Vec<(String, String)>,
 }
@@ -48,6 +49,7 @@ impl VerifiedCommit {
             tree: commit.tree,
             parents: commit.parents,
             time: commit.time,
+            alive: commit.time,
             signer,
             trailers: commit.trailers,
         }
@@ -69,6 +71,18 @@ impl VerifiedCommit {
     #[must_use]
     pub fn parents(&self) -> &[CommitId] {
         &self.parents
+    }
+
+    /// The newest time at which the branch is known to have been alive: that of a heartbeat above it, or its own.
+    #[must_use]
+    pub const fn alive(&self) -> Timestamp {
+        self.alive
+    }
+
+    /// The same commit, with heartbeats above it.
+    pub(super) fn seen_alive(mut self, at: Timestamp) -> Self {
+        self.alive = self.alive.max(at);
+        self
     }
 
     /// Its committer's time.

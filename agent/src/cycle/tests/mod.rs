@@ -16,7 +16,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{FloorPolicy, GuardSection};
+use evenkeel_schema::agent_config::{FloorPolicy, GuardSection, StalePolicy};
 
 use super::{Again, Agent, Interrupt, Passed, Remote, Session, Settings};
 use crate::domain::observed::{RunState, Seen};
@@ -132,6 +132,7 @@ fn settings() -> Settings {
         pin: None,
         interval: Duration::from_secs(60),
         max_age: None,
+        stale: StalePolicy::Report,
         state_dir: "/var/lib/evenkeel".to_owned(),
         remote: Remote::Network,
     }
