@@ -1,6 +1,7 @@
 //! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
 //!
-//! `durable` and `state_dir` are what they stand on: our own files, with no port of their own.
+//! `durable`, `state_dir` and `git_objects` are what they stand on: our own files, and git's objects, with no port of
+//! their own.
 
 pub mod clock;
 mod durable;
@@ -8,6 +9,7 @@ pub mod engine;
 pub mod files;
 pub mod git;
 pub mod git_local;
+mod git_objects;
 pub mod journal;
 pub mod probes;
 pub mod report;

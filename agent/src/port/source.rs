@@ -96,10 +96,10 @@ pub trait Source {
     ) -> Result<Option<RawCommit>, SourceError>;
 
     /// What trust has to see beside `tip`, from the local store; no network. With [`Extent::Parents`] the tip and those
-    /// of its parents that are here, with the trust sets of their trees; with [`Extent::SinceFloor`] every ancestor of the
-    /// tip that is neither the floor nor an ancestor of it (without a floor: every ancestor), the parents where that
-    /// ends, and the trust sets of all their trees and of the floor's. Capped in number and bytes; what is missing is
-    /// told in [`RawHistory::cut`].
+    /// of its parents that are here, with the trust sets of their trees, and of all settled ones the floor alone is told
+    /// (a handful of objects is read); with [`Extent::SinceFloor`] every ancestor of the tip that is neither the floor nor
+    /// an ancestor of it (without a floor: every ancestor), the parents where that ends, and the trust sets of all their
+    /// trees and of the floor's. Capped in number and bytes; that something is missing is told in [`RawHistory::cut`].
     ///
     /// # Errors
     /// [`SourceError::Store`] where the store is damaged.
@@ -110,7 +110,8 @@ pub trait Source {
         extent: Extent,
     ) -> Result<RawHistory, SourceError>;
 
-    /// Fetches more of the history behind the local tip than is here. What it returns is synced to disk.
+    /// Fetches more of the history behind the local tip than is here: one step, further each time. What it returns is
+    /// synced to disk. Once it was in vain, or too costly, the remote is not asked again for the same tip.
     ///
     /// # Errors
     /// As [`Source::fetch`].

@@ -1,5 +1,6 @@
 //! The git source: every transport against the real server, descent, and reading. Refusals and the store below.
 
+mod history;
 mod refusals;
 mod store;
 
@@ -9,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use evenkeel::adapter::git::{GitSource, Limits};
-use evenkeel::domain::commit::{Descent, RawCommit};
+use evenkeel::domain::commit::{Descent, Extent, HistoryCut, RawCommit, RawHistory};
 use evenkeel::domain::history::Floor;
 use evenkeel::domain::revision::{CommitId, Timestamp, TreeId};
 use evenkeel::domain::tree::Document;
-use evenkeel::port::source::{Source, SourceError};
+use evenkeel::port::source::{Deepened, Source, SourceError};
 use evenkeel_schema::agent_config::SourceSection;
 use evenkeel_tests::faults::{Fault, FaultServer};
 use evenkeel_tests::git_http::{Access, GitHttp, HttpOptions};
@@ -82,6 +83,20 @@ impl Bench {
     fn fetch(&self, floor: Option<&str>) -> Result<RawCommit, SourceError> {
         let floor = floor.map(id);
         self.runtime.block_on(self.source.fetch(floor.as_ref()))
+    }
+
+    fn history(&self, tip: &str, floor: Option<&str>) -> RawHistory {
+        self.extent(tip, floor, Extent::SinceFloor)
+    }
+
+    fn extent(&self, tip: &str, floor: Option<&str>, extent: Extent) -> RawHistory {
+        let (tip, floor) = (id(tip), floor.map(id));
+        let asked = self.source.history(&tip, floor.as_ref(), extent);
+        self.runtime.block_on(asked).unwrap()
+    }
+
+    fn deepen(&self) -> Result<Deepened, SourceError> {
+        self.runtime.block_on(self.source.deepen())
     }
 
     fn local_tip(&self, floor: Option<&str>) -> Result<Option<RawCommit>, SourceError> {

@@ -1,6 +1,7 @@
 //! One remote during one fetch: asked for the tip, for more history, for the floor. What it sends is synced to disk
 //! before anything is said about it.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -133,6 +134,7 @@ impl Exchange<'_> {
             };
             budget.receive(limits);
             let is_new = !repo.has_object(id);
+            let none = BTreeSet::new();
             match ask {
                 Ask::Update => {
                     if is_new {
@@ -144,6 +146,7 @@ impl Exchange<'_> {
                     let reach = Reach::Floor {
                         floor: None,
                         recent,
+                        kept: &none,
                     };
                     local::copy(&from, repo, id, &reach, limits, budget)?;
                 }
@@ -151,6 +154,7 @@ impl Exchange<'_> {
                     let reach = Reach::Floor {
                         floor: None,
                         recent: usize::MAX,
+                        kept: &none,
                     };
                     local::copy(&from, repo, id, &reach, limits, budget)?;
                 }
@@ -161,6 +165,7 @@ impl Exchange<'_> {
                         let reach = Reach::Floor {
                             floor: None,
                             recent: 1,
+                            kept: &none,
                         };
                         local::copy(&from, repo, floor, &reach, limits, budget)?;
                     }
@@ -342,7 +347,7 @@ impl Exchange<'_> {
 }
 
 /// Whether trying again would cost as much again for nothing.
-fn is_costly(error: &SourceError) -> bool {
+pub(super) fn is_costly(error: &SourceError) -> bool {
     match error {
         SourceError::Remote { cause, .. } => cause
             .downcast_ref::<Fault>()

@@ -3,6 +3,7 @@
 //! Order matters: objects are synced before a ref names them, and a new store is whole, holds the floor and is synced
 //! before it takes the old one's place.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use super::local::{self, Reach};
 use super::remote::Remote;
 use super::tls::SharedClient;
 use super::{floor_ref, read, store};
+use crate::adapter::git_objects::history;
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::CommitId;
 use crate::port::source::SourceError;
@@ -51,6 +53,8 @@ pub(super) struct Inner {
 pub(super) struct Memo {
     /// A tip whose descent from this floor no deepening can tell, and why: not asked for again.
     pub(super) hopeless: Option<(ObjectId, CommitId, String)>,
+    /// A tip behind which history was deepened, and by how many steps.
+    pub(super) deepened: Option<(ObjectId, usize)>,
 }
 
 impl Inner {
@@ -106,7 +110,7 @@ impl Inner {
     }
 
     /// Whether the store can be built upon.
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         if self.is_suspect.load(Ordering::Relaxed) || !self.dir.exists() {
             return false;
         }
@@ -252,9 +256,15 @@ impl Inner {
         let budget = Budget::poll(&self.limits, Instant::now(), exchange.interrupt);
         budget.receive(&self.limits);
         let failed = |fault: Fault| store::broken("cannot compact", fault);
+        let kept = match floor {
+            Some(floor) => history::kept(&from, tip, floor, &self.limits.caps())?,
+            None => BTreeSet::new(),
+        };
+        let none = BTreeSet::new();
         let reach = Reach::Floor {
             floor: floor.map(CommitId::as_str),
             recent: RECENT,
+            kept: &kept,
         };
         local::copy(&from, &to, tip, &reach, &self.limits, &budget).map_err(failed)?;
         // A floor that is not among the tip's ancestors is carried over too.
@@ -264,6 +274,7 @@ impl Inner {
                 let reach = Reach::Floor {
                     floor: None,
                     recent: 1,
+                    kept: &none,
                 };
                 local::copy(&from, &to, id, &reach, &self.limits, &budget).map_err(failed)?;
             }

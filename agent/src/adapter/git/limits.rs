@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::adapter::git_objects::history::Caps;
+
 /// How long and how much. `Default` is what a device uses.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -23,6 +25,10 @@ pub struct Limits {
     pub object_bytes: u64,
     /// Commits looked at for one question of descent. 200 000: some 20 MB of memory.
     pub commits: usize,
+    /// Commits between the floor and a tip that trust is given to judge.
+    pub history_commits: usize,
+    /// Bytes of those, with the trust sets on the way.
+    pub history_bytes: u64,
     /// Packs before the store is compacted. 24: gix keeps 32 open at most.
     pub packs: usize,
     /// How much history is asked for, step by step, until the floor is found. After the last step: all of it.
@@ -37,6 +43,18 @@ pub struct Limits {
     pub depth: usize,
 }
 
+impl Limits {
+    /// What of a history is taken.
+    pub(super) fn caps(&self) -> Caps {
+        Caps {
+            commits: self.history_commits,
+            bytes: self.history_bytes,
+            below: self.commits,
+            ..Caps::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -49,6 +67,8 @@ impl Default for Limits {
             pack_bytes: 512 * MIB,
             object_bytes: 64 * MIB,
             commits: 200_000,
+            history_commits: Caps::default().commits,
+            history_bytes: Caps::default().bytes,
             packs: 24,
             deepen: vec![50, 500, 5000],
             tree_bytes: 64 * MIB,

@@ -21,10 +21,11 @@ use super::store;
 pub(super) enum Reach<'a> {
     /// Up to what the target has already; the tip alone where it is empty.
     Update,
-    /// Until this commit is met, and `recent` commits at least.
+    /// Until this commit is met, and `recent` commits at least; and besides `kept`, wherever they are.
     Floor {
         floor: Option<&'a str>,
         recent: usize,
+        kept: &'a BTreeSet<ObjectId>,
     },
 }
 
@@ -60,6 +61,11 @@ impl Copy<'_> {
     /// Chooses the commits, from the tip backwards.
     fn choose(&mut self, tip: ObjectId, reach: &Reach<'_>, cap: usize) -> Result<(), Fault> {
         let is_empty = self.to.try_find_object(tip).ok().flatten().is_none() && !has_packs(self.to);
+        if let Reach::Floor { kept, .. } = reach {
+            let missing = kept.iter().filter(|id| !self.to.has_object(**id));
+            self.commits.extend(missing);
+        }
+        let kept: HashSet<ObjectId> = self.commits.iter().copied().collect();
         let mut visited = HashSet::from([tip]);
         let mut next = VecDeque::from([tip]);
         let mut count = 0;
@@ -71,13 +77,13 @@ impl Copy<'_> {
                 continue;
             };
             let is_here = self.to.has_object(id);
-            if !is_here {
+            if !is_here && !kept.contains(&id) {
                 self.commits.push(id);
             }
             count += 1;
             let stop = match reach {
                 Reach::Update => is_empty || is_here,
-                Reach::Floor { floor, recent } => {
+                Reach::Floor { floor, recent, .. } => {
                     is_met |= floor.is_some_and(|floor| id.to_hex() == floor);
                     is_met && count >= *recent
                 }

@@ -8,6 +8,7 @@
 //! 512 MiB, and one exchange 15 minutes; see [`Limits`].
 
 mod answer;
+mod deepen;
 mod exchange;
 mod fetch;
 mod floor_ref;
@@ -32,7 +33,8 @@ use gix::objs::Kind;
 
 pub use limits::{Fault, Limits};
 
-use crate::domain::commit::{Descent, Extent, HistoryCut, RawCommit, RawHistory};
+use crate::adapter::git_objects::history;
+use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::tree::Tree;
@@ -143,6 +145,14 @@ impl GitSource {
         }
     }
 
+    /// How long all the remotes together may take.
+    fn patience(&self) -> Duration {
+        let limits = &self.inner.limits;
+        let remotes = u32::try_from(self.inner.remotes.len()).unwrap_or(u32::MAX);
+        let each = limits.fetch + limits.read + limits.connect;
+        each.saturating_mul(remotes).saturating_add(DISK)
+    }
+
     /// Runs blocking work on the local store.
     async fn look<T: Send + 'static>(
         &self,
@@ -214,12 +224,8 @@ impl Inner {
 
 impl Source for GitSource {
     async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
-        let limits = &self.inner.limits;
-        let remotes = u32::try_from(self.inner.remotes.len()).unwrap_or(u32::MAX);
-        let each = limits.fetch + limits.read + limits.connect;
-        let deadline = each.saturating_mul(remotes).saturating_add(DISK);
         let floor = floor.cloned();
-        self.run(deadline, move |inner, interrupt| {
+        self.run(self.patience(), move |inner, interrupt| {
             inner.fetch(floor.as_ref(), interrupt)
         })
         .await
@@ -262,26 +268,20 @@ impl Source for GitSource {
     async fn history(
         &self,
         tip: &CommitId,
-        _floor: Option<&CommitId>,
-        _extent: Extent,
+        floor: Option<&CommitId>,
+        extent: Extent,
     ) -> Result<RawHistory, SourceError> {
-        let tip = tip.clone();
+        let tip = object_id(tip.as_str())?;
+        let floor = floor.cloned();
         self.look(move |inner| {
             let repo = store::open(&inner.dir, &inner.limits)?;
-            let id = object_id(tip.as_str())?;
-            let bytes = read::object(&repo, id, Kind::Commit, "the tip")?;
-            Ok((tip, bytes))
+            history::history(&repo, tip, floor.as_ref(), extent, &inner.limits.caps())
         })
         .await
-        .map(|(tip, bytes)| RawHistory {
-            commits: [(tip, bytes)].into(),
-            cut: Some(HistoryCut::Shallow),
-            ..RawHistory::default()
-        })
     }
 
     async fn deepen(&self) -> Result<Deepened, SourceError> {
-        Ok(Deepened::Nothing)
+        self.run(self.patience(), Inner::deepen).await
     }
 
     async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError> {

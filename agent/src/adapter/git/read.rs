@@ -1,92 +1,13 @@
 //! Reading documents out of tree objects, without a checkout. Every object is hashed again: the disk is not trusted.
 
 use gix::ObjectId;
-use gix::objs::{Kind, TreeRefIter};
+use gix::objs::Kind;
 
 use super::limits::Limits;
+pub(super) use crate::adapter::git_objects::object;
+use crate::adapter::git_objects::{Entry, Mode, damaged, entries};
 use crate::domain::tree::{Document, Tree};
 use crate::port::source::SourceError;
-
-fn damaged(what: String, cause: Option<Box<dyn std::error::Error + Send + Sync>>) -> SourceError {
-    SourceError::Store { what, cause }
-}
-
-/// Reads one object and proves that it is the one asked for.
-pub(super) fn object(
-    repo: &gix::Repository,
-    id: ObjectId,
-    kind: Kind,
-    at: &str,
-) -> Result<Vec<u8>, SourceError> {
-    let shown = if at.is_empty() { "the tree" } else { at };
-    let mut found = repo.find_object(id).map_err(|error| {
-        damaged(
-            format!("cannot read object {id} of {shown}"),
-            Some(error.into()),
-        )
-    })?;
-    if found.kind != kind {
-        return Err(damaged(
-            format!("object {id} of {shown} is a {}, not a {kind}", found.kind),
-            None,
-        ));
-    }
-    let actual = gix::objs::compute_hash(id.kind(), kind, &found.data)
-        .map_err(|error| damaged(format!("cannot hash object {id}"), Some(error.into())))?;
-    if actual != id {
-        return Err(damaged(
-            format!("object {id} of {shown} is damaged: its content hashes to {actual}"),
-            None,
-        ));
-    }
-    Ok(std::mem::take(&mut found.data))
-}
-
-enum Mode {
-    Folder,
-    File,
-    Symlink,
-    Submodule,
-}
-
-struct Entry {
-    name: String,
-    mode: Mode,
-    id: ObjectId,
-}
-
-fn entries(repo: &gix::Repository, tree: ObjectId, at: &str) -> Result<Vec<Entry>, SourceError> {
-    use gix::objs::tree::EntryKind;
-    let data = object(repo, tree, Kind::Tree, at)?;
-    let mut all = Vec::new();
-    for entry in TreeRefIter::from_bytes(&data, tree.kind()) {
-        let entry = entry
-            .map_err(|error| damaged(format!("tree {tree} does not decode"), Some(error.into())))?;
-        let mode = match entry.mode.kind() {
-            EntryKind::Tree => Mode::Folder,
-            EntryKind::Blob | EntryKind::BlobExecutable => Mode::File,
-            EntryKind::Link => Mode::Symlink,
-            EntryKind::Commit => Mode::Submodule,
-        };
-        // A name that is not UTF-8 cannot be spoken of in any document: it is nobody's.
-        let Ok(name) = std::str::from_utf8(entry.filename) else {
-            continue;
-        };
-        // git's own fsck refuses these; no path of ours may hold them.
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-            return Err(damaged(
-                format!("tree {tree} has an entry named `{}`", name.escape_debug()),
-                None,
-            ));
-        }
-        all.push(Entry {
-            name: name.to_owned(),
-            mode,
-            id: entry.oid.to_owned(),
-        });
-    }
-    Ok(all)
-}
 
 struct Reader<'a> {
     repo: &'a gix::Repository,

@@ -220,6 +220,11 @@ impl Source for MemorySource {
         let commits = self.commits.borrow();
         let settled = floor.map_or_else(BTreeSet::new, |floor| self.ancestors(floor));
         let mut history = RawHistory::default();
+        if let (Extent::SinceFloor, Some(stored)) = (extent, floor.and_then(|id| commits.get(id)))
+            && let Some(folder) = self.trust_folder(&stored.tree)
+        {
+            history.sets.insert(stored.tree.clone(), folder);
+        }
         let mut open = vec![(tip.clone(), 0)];
         while let Some((id, depth)) = open.pop() {
             let Some(stored) = commits.get(&id) else {

@@ -1,0 +1,484 @@
+//! The history behind a commit: what lies between a floor and a tip, with the trust sets on the way.
+//!
+//! Every object that is walked over is hashed again, also those below the floor: what is called settled is never judged.
+//! Takes time and memory in proportion to the commits it sees, each of which it reads once or twice. Refuses nothing: where
+//! commits are missing or there are more than [`Caps`] says, the answer tells so.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use gix::ObjectId;
+use gix::objs::Kind;
+
+use super::sets::Sets;
+use super::{Node, damaged, object};
+use crate::domain::commit::{Extent, HistoryCut, RawHistory};
+use crate::domain::revision::{CommitId, TreeId};
+use crate::port::source::SourceError;
+
+/// How much of a history is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caps {
+    /// Commits above the floor. 20 000: years of a fleet's changes; each costs trust a signature, together some seconds.
+    pub(crate) commits: usize,
+    /// Bytes of these commits and of the trust sets on the way. 32 MiB: what the smallest device can hold in memory.
+    pub(crate) bytes: u64,
+    /// Commits below the floor that are walked to tell which ones are settled. 200 000: some 20 MB of ids.
+    pub(crate) below: usize,
+    /// Bytes of those, none of which are kept. 256 MiB: seconds of hashing.
+    pub(crate) below_bytes: u64,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            commits: 20_000,
+            bytes: 32 * MIB,
+            below: 200_000,
+            below_bytes: 256 * MIB,
+        }
+    }
+}
+
+/// The most parents of a tip that are looked at. Trust takes no commit with more.
+const PARENTS: usize = 128;
+
+/// How many seconds a commit may be dated before its parent, where a date is all there is to tell them apart. 10 min: the
+/// clocks of two people. Where it is more, a settled commit is judged once more.
+const SKEW: i64 = 10 * 60;
+
+/// The commits that a walk found.
+struct Span {
+    /// In the order in which they were met, the tip first.
+    range: Vec<ObjectId>,
+    /// Parents of these which are the floor or ancestors of it, and here.
+    settled: BTreeSet<ObjectId>,
+    /// Why it is not complete.
+    cut: Option<HistoryCut>,
+}
+
+struct Read {
+    node: Node,
+    bytes: Vec<u8>,
+}
+
+/// Whether a commit must be here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Reached without passing the shallow boundary: it must.
+    Within,
+    /// Reached past it: it may be.
+    Beyond,
+}
+
+/// What lies below the floor.
+struct Below {
+    /// The floor and its ancestors; also those that are not here themselves, but named as a parent.
+    known: HashSet<ObjectId>,
+    /// The latest date of one whose own parents are not here; `None` where all are.
+    cut: Option<i64>,
+}
+
+/// Where the walk from the tip ends.
+enum Ends<'a> {
+    /// At the floor alone; given up where it ends anywhere else.
+    Floor(Option<ObjectId>),
+    /// At the floor and its ancestors.
+    Below(&'a Below),
+}
+
+/// How a walk from the tip went.
+struct Walked {
+    range: Vec<ObjectId>,
+    ends: BTreeSet<ObjectId>,
+    /// A parent that is not here and not known to be below the floor.
+    is_cut: bool,
+    /// Whether a root was met.
+    is_rooted: bool,
+    too_long: Option<String>,
+}
+
+struct Walker<'a> {
+    repo: &'a gix::Repository,
+    boundary: BTreeSet<ObjectId>,
+    caps: &'a Caps,
+    read: HashMap<ObjectId, Read>,
+}
+
+impl Walker<'_> {
+    /// Reads a commit and keeps it; `None` where it is not here and need not be.
+    fn read(&mut self, id: ObjectId, place: Place) -> Result<Option<&Read>, SourceError> {
+        if !self.read.contains_key(&id) {
+            let Some(bytes) = commit(self.repo, id, place)? else {
+                return Ok(None);
+            };
+            let node = Node::of(&bytes, id.kind());
+            self.read.insert(id, Read { node, bytes });
+        }
+        Ok(self.read.get(&id))
+    }
+
+    fn place(&self, child: ObjectId, place: Place) -> Place {
+        match place {
+            Place::Beyond => Place::Beyond,
+            Place::Within if self.boundary.contains(&child) => Place::Beyond,
+            Place::Within => Place::Within,
+        }
+    }
+
+    /// The floor and all its ancestors.
+    fn below(&self, floor: ObjectId) -> Result<Result<Below, String>, SourceError> {
+        let mut below = Below {
+            known: HashSet::from([floor]),
+            cut: None,
+        };
+        // The floor itself may be lost: the walk is then cut off right there.
+        let mut next = VecDeque::from([(floor, Place::Beyond, i64::MAX)]);
+        let mut bytes = 0_u64;
+        while let Some((id, place, dated)) = next.pop_front() {
+            let Some(data) = commit(self.repo, id, place)? else {
+                below.cut = below.cut.max(Some(dated));
+                continue;
+            };
+            bytes += data.len() as u64;
+            if below.known.len() > self.caps.below || bytes > self.caps.below_bytes {
+                return Ok(Err(format!(
+                    "the floor {} has more than {} commits or {} MiB of them behind it",
+                    short(floor),
+                    self.caps.below,
+                    self.caps.below_bytes >> 20
+                )));
+            }
+            let node = Node::of(&data, id.kind());
+            let place = self.place(id, if id == floor { Place::Within } else { place });
+            for parent in node.parents {
+                if below.known.insert(parent) {
+                    next.push_back((parent, place, node.time.unwrap_or(i64::MAX)));
+                }
+            }
+        }
+        Ok(Ok(below))
+    }
+
+    /// From the tip down to where it ends, breadth first.
+    fn walk(&mut self, tip: ObjectId, ends: &Ends<'_>) -> Result<Walked, SourceError> {
+        let mut walked = Walked {
+            range: Vec::new(),
+            ends: BTreeSet::new(),
+            is_cut: false,
+            is_rooted: false,
+            too_long: None,
+        };
+        let is_end = |id: ObjectId| match ends {
+            Ends::Floor(floor) => *floor == Some(id),
+            Ends::Below(below) => below.known.contains(&id),
+        };
+        let mut seen = HashSet::from([tip]);
+        let mut next = VecDeque::from([(tip, Place::Within)]);
+        let (mut commits, mut bytes) = (0, 0);
+        while let Some((id, place)) = next.pop_front() {
+            if is_end(id) {
+                walked.ends.insert(id);
+                continue;
+            }
+            let Some(read) = self.read(id, place)? else {
+                walked.is_cut = true;
+                continue;
+            };
+            commits += 1;
+            bytes += read.bytes.len() as u64;
+            if commits > self.caps.commits || bytes > self.caps.bytes {
+                walked.too_long = Some(format!(
+                    "more than {} commits or {} MiB of them lie between the floor and {}",
+                    self.caps.commits,
+                    self.caps.bytes >> 20,
+                    short(tip)
+                ));
+                break;
+            }
+            walked.range.push(id);
+            let parents = self.read[&id].node.parents.clone();
+            walked.is_rooted |= parents.is_empty();
+            let place = self.place(id, place);
+            for parent in parents {
+                if seen.insert(parent) {
+                    next.push_back((parent, place));
+                }
+            }
+            if let Ends::Floor(Some(_)) = ends
+                && (walked.is_rooted || walked.is_cut)
+            {
+                break;
+            }
+        }
+        Ok(walked)
+    }
+
+    /// Whether commits of the range may after all be ancestors of the floor, by a way that is not here. A commit that
+    /// descends from the floor is none; nor is one that is younger than all at which the way ends.
+    fn is_unclear(&self, range: &[ObjectId], floor: ObjectId, ended: i64) -> bool {
+        let mut children: HashMap<ObjectId, Vec<ObjectId>> = HashMap::new();
+        for id in range {
+            for parent in &self.read[id].node.parents {
+                children.entry(*parent).or_default().push(*id);
+            }
+        }
+        let mut above = HashSet::new();
+        let mut next = vec![floor];
+        while let Some(id) = next.pop() {
+            for child in children.get(&id).into_iter().flatten() {
+                if above.insert(*child) {
+                    next.push(*child);
+                }
+            }
+        }
+        range.iter().any(|id| {
+            !above.contains(id)
+                && self.read[id]
+                    .node
+                    .time
+                    .is_none_or(|time| time <= ended.saturating_add(SKEW))
+        })
+    }
+
+    fn span(&mut self, tip: ObjectId, floor: Option<ObjectId>) -> Result<Span, SourceError> {
+        // Where every way down from the tip ends at the floor, no commit on it can be an ancestor of the floor too, and
+        // the history below need not be looked at.
+        let quick = self.walk(tip, &Ends::Floor(floor))?;
+        let (walked, mut cut) = match floor {
+            None => (quick, None),
+            Some(_) if !quick.is_rooted && !quick.is_cut && quick.too_long.is_none() => {
+                (quick, None)
+            }
+            Some(floor) => match self.below(floor)? {
+                Err(why) => (quick, Some(HistoryCut::TooLong(why))),
+                Ok(below) => {
+                    let walked = self.walk(tip, &Ends::Below(&below))?;
+                    let unclear = below
+                        .cut
+                        .is_some_and(|ended| self.is_unclear(&walked.range, floor, ended));
+                    (walked, unclear.then_some(HistoryCut::Shallow))
+                }
+            },
+        };
+        if walked.is_cut && cut.is_none() {
+            cut = Some(HistoryCut::Shallow);
+        }
+        if let Some(why) = walked.too_long {
+            cut = Some(HistoryCut::TooLong(why));
+        }
+        let mut settled = BTreeSet::new();
+        for id in walked.ends {
+            if self.read(id, Place::Beyond)?.is_some() {
+                settled.insert(id);
+            } else {
+                cut.get_or_insert(HistoryCut::Shallow);
+            }
+        }
+        Ok(Span {
+            range: walked.range,
+            settled,
+            cut,
+        })
+    }
+
+    /// The tip, and those of its parents that are here.
+    fn parents(&mut self, tip: ObjectId, floor: Option<ObjectId>) -> Result<Span, SourceError> {
+        let mut span = Span {
+            range: vec![tip],
+            settled: BTreeSet::new(),
+            cut: None,
+        };
+        let parents = match self.read(tip, Place::Within)? {
+            Some(read) => read.node.parents.clone(),
+            None => Vec::new(),
+        };
+        if parents.len() > PARENTS {
+            span.cut = Some(HistoryCut::TooLong(format!(
+                "{} has {} parents",
+                short(tip),
+                parents.len()
+            )));
+        }
+        let place = self.place(tip, Place::Within);
+        for parent in parents.into_iter().take(PARENTS) {
+            if span.range.contains(&parent) {
+                continue;
+            }
+            if self.read(parent, place)?.is_none() {
+                span.cut.get_or_insert(HistoryCut::Shallow);
+            } else {
+                span.range.push(parent);
+            }
+        }
+        if let Some(floor) = floor
+            && let Some(at) = span.range.iter().position(|id| *id == floor)
+        {
+            span.range.remove(at);
+            span.settled.insert(floor);
+        }
+        Ok(span)
+    }
+}
+
+fn short(id: ObjectId) -> String {
+    id.to_hex_with_len(10).to_string()
+}
+
+/// A commit's proven bytes; `None` where it is not here and need not be.
+fn commit(
+    repo: &gix::Repository,
+    id: ObjectId,
+    place: Place,
+) -> Result<Option<Vec<u8>>, SourceError> {
+    match place {
+        Place::Beyond if !repo.has_object(id) => Ok(None),
+        Place::Within | Place::Beyond => {
+            object(repo, id, Kind::Commit, "the branch's history").map(Some)
+        }
+    }
+}
+
+fn walker<'a>(repo: &'a gix::Repository, caps: &'a Caps) -> Result<Walker<'a>, SourceError> {
+    let boundary = repo
+        .shallow_commits()
+        .map_err(|error| {
+            damaged(
+                "the shallow boundary does not read".to_owned(),
+                Some(error.into()),
+            )
+        })?
+        .map(|commits| commits.iter().copied().collect())
+        .unwrap_or_default();
+    Ok(Walker {
+        repo,
+        boundary,
+        caps,
+        read: HashMap::new(),
+    })
+}
+
+/// The floor's id where it can be in a history of this hash function at all.
+fn known_floor(tip: ObjectId, floor: Option<&CommitId>) -> Option<ObjectId> {
+    let id = ObjectId::from_hex(floor?.as_str().as_bytes()).ok()?;
+    (id.kind() == tip.kind()).then_some(id)
+}
+
+/// The commits that have to stay so that [`history`] answers as it does, and whether it is complete. Beside the commits it
+/// gives: where a branch left the line before the floor, the way from the floor down to there.
+///
+/// # Errors
+/// [`SourceError::Store`] where the repository is damaged.
+pub(crate) fn kept(
+    repo: &gix::Repository,
+    tip: ObjectId,
+    floor: &CommitId,
+    caps: &Caps,
+) -> Result<BTreeSet<ObjectId>, SourceError> {
+    let mut walker = walker(repo, caps)?;
+    let floor = known_floor(tip, Some(floor));
+    let span = walker.span(tip, floor)?;
+    let mut kept: BTreeSet<ObjectId> = span.range.iter().chain(&span.settled).copied().collect();
+    let is_straight = span.settled.iter().all(|id| Some(*id) == floor);
+    if let (false, Some(floor)) = (is_straight, floor) {
+        // All that is younger than the oldest of these, and one more: so no date leaves a doubt.
+        let oldest = kept
+            .iter()
+            .filter_map(|id| walker.read.get(id)?.node.time)
+            .min()
+            .unwrap_or(i64::MIN)
+            .saturating_sub(SKEW);
+        let mut seen = HashSet::from([floor]);
+        let mut next = VecDeque::from([floor]);
+        while let Some(id) = next.pop_front() {
+            let Some(data) = commit(repo, id, Place::Beyond)? else {
+                continue;
+            };
+            let node = Node::of(&data, id.kind());
+            kept.insert(id);
+            if kept.len() > caps.commits || node.time.is_some_and(|time| time < oldest) {
+                continue;
+            }
+            for parent in node.parents {
+                if seen.insert(parent) {
+                    next.push_back(parent);
+                }
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// What trust has to see beside a tip, as [`crate::port::source::Source::history`] has it.
+///
+/// # Errors
+/// [`SourceError::Store`] where the repository is damaged, or does not have the tip.
+pub(crate) fn history(
+    repo: &gix::Repository,
+    tip: ObjectId,
+    floor: Option<&CommitId>,
+    extent: Extent,
+    caps: &Caps,
+) -> Result<RawHistory, SourceError> {
+    let mut walker = walker(repo, caps)?;
+    let floor = known_floor(tip, floor);
+    let span = match extent {
+        Extent::Parents => walker.parents(tip, floor)?,
+        Extent::SinceFloor => walker.span(tip, floor)?,
+    };
+    let mut history = RawHistory {
+        cut: span.cut,
+        ..RawHistory::default()
+    };
+    let mut sets = Sets::new(repo);
+    let mut bytes = 0;
+    let mut trees = Vec::new();
+    let all = span.range.iter().chain(&span.settled);
+    for id in all {
+        let Some(Read { node, bytes: raw }) = walker.read.remove(id) else {
+            continue;
+        };
+        bytes += raw.len() as u64;
+        trees.extend(node.tree);
+        history.commits.insert(parsed(*id)?, raw);
+    }
+    for id in &span.settled {
+        history.settled.insert(parsed(*id)?);
+    }
+    if let (Extent::SinceFloor, Some(floor)) = (extent, floor)
+        && let Some(raw) = commit(repo, floor, Place::Beyond)?
+    {
+        trees.extend(Node::of(&raw, floor.kind()).tree);
+    }
+    for tree in trees {
+        if let Some(folder) = sets.of(tree)? {
+            history.sets.insert(
+                tree.to_string()
+                    .parse::<TreeId>()
+                    .map_err(|error| damaged("a tree's id".to_owned(), Some(error.into())))?,
+                folder,
+            );
+        }
+        if bytes + sets.bytes() > caps.bytes {
+            history.cut = Some(HistoryCut::TooLong(format!(
+                "the commits between the floor and {} and their trust sets have more than {} MiB",
+                short(tip),
+                caps.bytes >> 20
+            )));
+            break;
+        }
+    }
+    Ok(history)
+}
+
+fn parsed(id: ObjectId) -> Result<CommitId, SourceError> {
+    id.to_string()
+        .parse()
+        .map_err(|error: crate::domain::revision::NotAnId| {
+            damaged("a commit's id".to_owned(), Some(error.into()))
+        })
+}
+
+#[cfg(test)]
+#[path = "history/tests.rs"]
+mod tests;
