@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod converge;
 mod daemon;
+mod differential;
 mod engine;
 mod fleet;
 mod floors;

@@ -17,6 +17,9 @@ pub const MAX_COMMIT: usize = 1024 * 1024;
 /// The most parents taken: each of them is a walk through history on the device.
 pub const MAX_PARENTS: usize = 128;
 
+/// Times from here on are not taken: 9999-12-31 in UTC. Past that year `ssh-keygen`, and so git, reads no date.
+const END_OF_TIME: i64 = 253_402_214_400;
+
 /// Why bytes are not a commit that can be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -98,9 +101,12 @@ impl Commit {
         signed_time(header.plain("author")?).ok_or(CommitError::Malformed(
             "its `author` line is not a name, an address and a time",
         ))?;
-        let time = signed_time(headers.next()?.plain("committer")?).ok_or(
-            CommitError::Malformed("its `committer` line is not a name, an address and a time"),
-        )?;
+        // A zero is no time to git: it would judge such a commit at the present.
+        let time = signed_time(headers.next()?.plain("committer")?)
+            .filter(|time| time.0 > 0)
+            .ok_or(CommitError::Malformed(
+                "its `committer` line is not a name, an address and a time",
+            ))?;
 
         let (signature, range) = rest_of_headers(&mut headers, format)?;
         let mut payload = bytes[..range.start].to_vec();
@@ -322,7 +328,8 @@ fn signed_time(line: &[u8]) -> Option<Timestamp> {
     if !digits(seconds) || !one_spelling || !digits(zone_digits) || zone_digits.len() != 4 {
         return None;
     }
-    seconds.parse().ok().map(Timestamp)
+    let seconds = seconds.parse().ok().filter(|at| *at < END_OF_TIME)?;
+    Some(Timestamp(seconds))
 }
 
 /// The trailers of a message: its last paragraph, where that is not its first and every line of it is a trailer, the
