@@ -289,8 +289,11 @@ fn a_commit_without_a_trusted_signature_is_refused_with_its_reason() {
         PATIENCE,
     )
     .expect_code(0);
-    args.revoked = Some(krl);
-    assert!(try_answer(&args).unwrap_err().contains("KRL"));
+    args.revoked = Some(krl.clone());
+    assert_eq!(answer(&args)["reason"], "revoked");
+    let whole = std::fs::read(&krl).unwrap();
+    args.revoked = Some(desk.write("cut", &whole[..whole.len() - 1]));
+    assert!(try_answer(&args).unwrap_err().contains("ends too early"));
     args.revoked = Some(desk.path("missing"));
     assert!(try_answer(&args).unwrap_err().contains("cannot read"));
 }
@@ -345,16 +348,13 @@ fn what_git_takes_and_a_device_does_not() {
 }
 
 #[test]
-fn what_this_version_does_not_verify_is_called_unsupported() {
+fn a_certificate_of_an_authority_in_the_trust_set_is_taken_as_git_takes_it() {
     let desk = Desk::new("sha1");
     let (alice, ca) = (
         Signer::new("alice@example.com"),
         Signer::new("ca@example.com"),
     );
-    let signers = desk.write(
-        "signers",
-        ca.allowed_line("cert-authority") + &alice.allowed_line(""),
-    );
+    let signers = desk.write("signers", ca.allowed_line("cert-authority"));
     let raw = desk.raw(&desk.commit(None, NOW, "plain"));
     run(
         Command::new("ssh-keygen")
@@ -366,7 +366,35 @@ fn what_this_version_does_not_verify_is_called_unsupported() {
     .expect_code(0);
     let certificate = alice.private_key().with_file_name("key-cert.pub");
     let certified = desk.sign_by_hand(&raw, &certificate, "git");
-    assert_eq!(desk.reason(&certified, &signers), "unsupported");
+    assert!(desk.git_accepts(&certified, &signers));
+    let verdict = desk.verdict(&certified, &signers);
+    assert_eq!(verdict["reason"], "ok");
+    assert_eq!(verdict["principal"], "ca@example.com");
+    assert_eq!(verdict["key_type"], "ssh-ed25519-cert-v01@openssh.com");
+    let mut args = desk.args(&certified, &signers);
+    args.json = false;
+    args.explain = true;
+    let explained = verify::answer(&args, &|_| Err("none".to_owned()))
+        .unwrap()
+        .text;
+    assert!(
+        explained.contains("\"id\" (serial 0) of authority SHA256:"),
+        "{explained}"
+    );
+    // The key without its certificate is nobody's, and neither is the certificate without its authority.
+    let plain = desk.commit(Some(&alice), NOW, "without");
+    assert!(!desk.git_accepts(&plain, &signers));
+    assert_eq!(desk.reason(&plain, &signers), "unknown-key");
+    let alone = desk.write("alone", alice.allowed_line(""));
+    assert!(!desk.git_accepts(&certified, &alone));
+    assert_eq!(desk.reason(&certified, &alone), "unknown-key");
+}
+
+#[test]
+fn what_this_version_does_not_verify_is_called_unsupported() {
+    let desk = Desk::new("sha1");
+    let alice = Signer::new("alice@example.com");
+    let raw = desk.raw(&desk.commit(None, NOW, "plain"));
     let small = Signer::of_type("bob@example.com", &["-t", "rsa", "-b", "1024"]);
     let signers = desk.write("signers", alice.allowed_line("") + &small.allowed_line(""));
     assert_eq!(

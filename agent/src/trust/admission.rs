@@ -1,10 +1,12 @@
 //! Whether a signature may speak: the one set of rules for whatever is signed, a commit or anything else.
 //!
-//! The key is not revoked, a line of the trust set names it, the signature is its own over these bytes and in this
-//! namespace, the line allows the namespace, a security key was touched, the line's window is open, and who signs is one
-//! of those who are asked for. Fails closed at the first of these that does not hold, and writes each down.
+//! The key is not revoked, a line of the trust set names it (or the authority of its certificate, which vouches for it),
+//! the signature is its own over these bytes and in this namespace, the line allows the namespace, a security key was
+//! touched, the window of line and certificate is open, and who signs is one of those who are asked for. Fails closed at
+//! the first of these that does not hold, and writes each down.
 
 use super::allowed_signers::{AllowedSigners, SignerLine};
+use super::certificate::{Certificate, NotVouched, Verification};
 use super::key::Key;
 use super::policy::Signer;
 use super::revoked::Revoked;
@@ -117,13 +119,14 @@ impl<'a> Judgement<'a> {
         self.namespace()?;
         self.not_revoked()?;
         let lines = self.known()?;
+        let vouching = self.vouched()?;
         let presence = self.content()?;
-        let principal = self.permitted(&lines, presence)?;
-        let key = self.statement.signature.key();
+        let principal = self.permitted(&lines, presence, vouching)?;
+        let signature = self.statement.signature;
         Ok(Signer {
             principal,
-            fingerprint: key.fingerprint(),
-            key_type: key.key_type(),
+            fingerprint: signature.key().fingerprint(),
+            key_type: signature.key_type(),
         })
     }
 
@@ -169,28 +172,48 @@ impl<'a> Judgement<'a> {
         Ok(())
     }
 
+    /// Neither its key, nor its certificate, nor that one's authority counts no more.
     fn not_revoked(&mut self) -> Result<(), Box<Denied>> {
-        let key = self.statement.signature.key();
-        let input = format!("{key} among {} revoked keys", self.revoked.len());
-        if self.revoked.contains(key) {
-            let message = format!("its key {key} is revoked; sign it again with a key in use");
+        let signature = self.statement.signature;
+        let input = format!("{} among {}", signature.key(), self.revoked.describe());
+        if let Some(what) = self.revoked.revokes(signature) {
+            let message = format!("{what} is revoked; sign it again with a key in use");
             return Err(self.denied("revocation", input, Reason::Revoked, message));
         }
         self.passed("revocation", input, "not revoked");
         Ok(())
     }
 
-    /// The key speaks for somebody.
+    /// The key speaks for somebody, or the authority of its certificate does.
     fn known(&mut self) -> Result<Vec<&'a SignerLine>, Box<Denied>> {
         let signers = self.signers;
-        let key = self.statement.signature.key();
-        let lines: Vec<&SignerLine> = signers.lines_of(key).collect();
-        let input = format!("{key} in {}", signers.file());
-        let Some(first) = lines.first() else {
-            let mut message = format!(
-                "its key {key} is not among the signers of {}",
-                signers.file()
-            );
+        let signature = self.statement.signature;
+        let certificate = signature.certificate();
+        let (lines, input): (Vec<&SignerLine>, String) = match certificate {
+            None => {
+                let key = signature.key();
+                let lines = signers.lines_of(key).collect();
+                (lines, format!("{key} in {}", signers.file()))
+            }
+            Some(certificate) => {
+                let authority = certificate.authority();
+                let lines = signers.lines_certifying(authority).collect();
+                let input = format!("cert-authority {authority} in {}", signers.file());
+                (lines, input)
+            }
+        };
+        if lines.is_empty() {
+            let mut message = match certificate {
+                None => format!(
+                    "its key {} is not among the signers of {}",
+                    signature.key(),
+                    signers.file()
+                ),
+                Some(certificate) => format!(
+                    "the authority of its certificate {certificate} is no cert-authority of {}",
+                    signers.file()
+                ),
+            };
             if !signers.skipped().is_empty() {
                 message.push_str("; lines of it that could not be used:");
                 for line in signers.skipped().iter().take(3) {
@@ -198,8 +221,11 @@ impl<'a> Judgement<'a> {
                 }
             }
             return Err(self.denied("signer", input, Reason::UnknownKey, message));
-        };
-        self.principal = first.principal().map(str::to_owned);
+        }
+        self.principal = lines.iter().find_map(|line| match certificate {
+            None => line.principal().map(str::to_owned),
+            Some(certificate) => line.certified(certificate).map(str::to_owned),
+        });
         let found = lines
             .iter()
             .map(|line| format!("{}: {}", line.place(), line.principals.join(",")))
@@ -207,6 +233,58 @@ impl<'a> Judgement<'a> {
             .join("; ");
         self.passed("signer", input, found);
         Ok(lines)
+    }
+
+    /// The certificate, where there is one, is its authority's, for users, on conditions that can be kept to, and counts
+    /// now.
+    fn vouched(&mut self) -> Result<Vouching<'a>, Box<Denied>> {
+        let Some(certificate) = self.statement.signature.certificate() else {
+            return Ok(Vouching::Line);
+        };
+        let input = certificate.to_string();
+        let authority = match certificate.vouched() {
+            Ok(presence) => presence,
+            Err(error) => {
+                let reason = match &error {
+                    NotVouched::Forged | NotVouched::Malformed => Reason::BadSignature,
+                    NotVouched::NotForUsers => Reason::UnknownKey,
+                    NotVouched::Unsupported(_) | NotVouched::CriticalOption(_) => {
+                        Reason::Unsupported
+                    }
+                };
+                let message = format!("its certificate {certificate} does not count: {error}");
+                return Err(self.denied("certificate", input, reason, message));
+            }
+        };
+        // As with the windows of lines.
+        let made = self.statement.made;
+        let window = certificate.window();
+        if !certificate.has_begun(made) {
+            let message = format!(
+                "it is dated {made}, and its certificate {certificate} counts from {window}"
+            );
+            return Err(self.denied("certificate", input, Reason::KeyNotYetValid, message));
+        }
+        let at = self.at();
+        if certificate.is_over(at) {
+            let message = format!(
+                "its certificate {certificate} counted from {window}, and it is {at} or later now; sign it again with one \
+                 that counts"
+            );
+            return Err(self.denied("certificate", input, Reason::KeyExpired, message));
+        }
+        let found = format!(
+            "vouched for, from {window}, as {}",
+            match certificate.principals() {
+                [] => "nobody".to_owned(),
+                names => names.join(", "),
+            }
+        );
+        self.passed("certificate", input, found);
+        Ok(Vouching::Certificate {
+            certificate,
+            authority,
+        })
     }
 
     /// The signature is the key's, over this content.
@@ -229,11 +307,12 @@ impl<'a> Judgement<'a> {
         &mut self,
         lines: &[&SignerLine],
         presence: Presence,
+        vouching: Vouching<'_>,
     ) -> Result<String, Box<Denied>> {
         let at = self.at();
         let mut farthest: Option<(Step, Reason, String, String)> = None;
         for line in lines {
-            match self.permits(line, presence) {
+            match self.permits(line, presence, vouching) {
                 Ok(principal) => {
                     let input = format!("{} at {at}", line.place());
                     self.passed("permission", input, format!("may sign as {principal}"));
@@ -271,20 +350,29 @@ impl<'a> Judgement<'a> {
         &self,
         line: &SignerLine,
         presence: Presence,
+        vouching: Vouching<'_>,
     ) -> Result<String, (Step, Reason, String)> {
         let refuse = |step, reason, message: String| Err((step, reason, message));
+        if let Vouching::Certificate { certificate, .. } = vouching
+            && line.certified(certificate).is_none()
+        {
+            let message = format!(
+                "its certificate {certificate} is for {}, and its authority may certify {}",
+                match certificate.principals() {
+                    [] => "nobody".to_owned(),
+                    names => names.join(", "),
+                },
+                line.principals.join(",")
+            );
+            return refuse(Step::Principal, Reason::UnknownKey, message);
+        }
         let namespace = self.statement.namespace;
         if !line.allows_namespace(namespace) {
             let message = format!("its key may not sign for `{namespace}`");
             return refuse(Step::Namespace, Reason::WrongNamespace, message);
         }
-        match (presence, line.touch) {
-            (Presence::NotTouched, Touch::Required) => {
-                let message = "the security key was not touched for this signature".to_owned();
-                return refuse(Step::Touch, Reason::BadSignature, message);
-            }
-            (Presence::NotTouched, Touch::NotRequired)
-            | (Presence::Touched | Presence::NotAsked, _) => {}
+        if let Some(message) = untouched(line, presence, vouching) {
+            return refuse(Step::Touch, Reason::BadSignature, message.to_owned());
         }
         // What is dated before the window is refused as git does it, and what is dated in it does not outlive the window's
         // end by its date alone.
@@ -300,12 +388,21 @@ impl<'a> Judgement<'a> {
             );
             return refuse(Step::Window, Reason::KeyExpired, message);
         }
-        let principal = match self.among {
-            Among::Everyone => line.principal(),
-            Among::Only { signers, .. } => line.principal_among(signers),
+        let principal = match (vouching, self.among) {
+            (Vouching::Line, Among::Everyone) => line.principal(),
+            (Vouching::Line, Among::Only { signers, .. }) => line.principal_among(signers),
+            (Vouching::Certificate { certificate, .. }, Among::Everyone) => {
+                line.certified(certificate)
+            }
+            (Vouching::Certificate { certificate, .. }, Among::Only { signers, .. }) => {
+                line.certified_among(certificate, signers)
+            }
         };
         principal.map(str::to_owned).ok_or_else(|| {
-            let names = line.principals.join(",");
+            let names = match vouching {
+                Vouching::Line => line.principals.join(","),
+                Vouching::Certificate { certificate, .. } => certificate.principals().join(","),
+            };
             let message = match self.among {
                 Among::Everyone => format!("{names} names nobody"),
                 Among::Only { signers, purpose } => format!(
@@ -315,6 +412,58 @@ impl<'a> Judgement<'a> {
             };
             (Step::Among, Reason::WrongBranch, message)
         })
+    }
+}
+
+/// What says whom the key speaks for.
+#[derive(Clone, Copy)]
+enum Vouching<'a> {
+    /// The line itself.
+    Line,
+    /// A certificate, by an authority that the line names.
+    Certificate {
+        certificate: &'a Certificate,
+        /// Whether the authority's security key was touched.
+        authority: Presence,
+    },
+}
+
+/// Why a security key's word is not enough, where it is not. A certificate can only take away what its line gives.
+fn untouched(
+    line: &SignerLine,
+    presence: Presence,
+    vouching: Vouching<'_>,
+) -> Option<&'static str> {
+    let (touch, verification) = match vouching {
+        Vouching::Line => (line.touch, Verification::NotRequired),
+        Vouching::Certificate {
+            certificate,
+            authority,
+        } => {
+            if let (Presence::NotTouched, Touch::Required) = (authority, line.touch) {
+                return Some("the authority's security key was not touched for its certificate");
+            }
+            let touch = match (line.touch, certificate.touch()) {
+                (Touch::NotRequired, Touch::NotRequired) => Touch::NotRequired,
+                (Touch::Required, _) | (_, Touch::Required) => Touch::Required,
+            };
+            (touch, certificate.verification())
+        }
+    };
+    match (presence, touch, verification) {
+        (Presence::NotTouched, Touch::Required, _) => {
+            Some("the security key was not touched for this signature")
+        }
+        (
+            Presence::NotTouched | Presence::Touched | Presence::NotAsked,
+            _,
+            Verification::Required,
+        ) => Some(
+            "its certificate asks for a security key that knows who touches it (verify-required), and none said so",
+        ),
+        (Presence::NotTouched, Touch::NotRequired, Verification::NotRequired)
+        | (Presence::Touched | Presence::NotAsked, _, Verification::NotRequired)
+        | (Presence::Verified, _, _) => None,
     }
 }
 
@@ -329,12 +478,16 @@ pub(super) const fn reason_of(error: &SignatureError) -> Reason {
 /// How far a line came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
+    Principal,
     Namespace,
     Touch,
     Window,
     Among,
 }
 
+#[cfg(test)]
+#[path = "admission/certified.rs"]
+mod certified;
 #[cfg(test)]
 #[path = "admission/tests.rs"]
 mod tests;

@@ -1,8 +1,8 @@
 //! allowed_signers, as ssh-keygen(1) ALLOWED SIGNERS defines the file.
 //!
 //! `principals [options] key-type base64 [comment]`, one signer a line. A line that cannot be read is skipped and
-//! reported by file and line, and the others go on; a file without any usable line is an error. `cert-authority` lines are
-//! read and never used: certificates are not supported by this version, and a CA's own key signs nothing.
+//! reported by file and line, and the others go on; a file without any usable line is an error. A `cert-authority` line
+//! admits certificates that its key signed, for those of their principals that it names; that key itself signs nothing.
 //! An option of our own: `no-touch-required` takes a security key's signatures that were made without a touch.
 
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
-use super::key::Key;
+use super::certificate::Certificate;
+use super::key::{Key, KeyError};
 use super::pattern;
 use super::sshsig::Touch;
 use crate::domain::revision::Timestamp;
@@ -132,6 +133,34 @@ impl SignerLine {
         })
     }
 
+    /// The first of a certificate's principals that its authority, on this line, may certify. The certificate's names are
+    /// names, whatever is in them; the line's are patterns.
+    #[must_use]
+    pub fn certified<'a>(&self, certificate: &'a Certificate) -> Option<&'a str> {
+        certificate
+            .principals()
+            .iter()
+            .map(String::as_str)
+            .find(|name| self.speaks_for(name))
+    }
+
+    /// The first of them that `signers` (patterns) has too.
+    #[must_use]
+    pub fn certified_among<'a>(
+        &self,
+        certificate: &'a Certificate,
+        signers: &[String],
+    ) -> Option<&'a str> {
+        certificate
+            .principals()
+            .iter()
+            .map(String::as_str)
+            .find(|name| {
+                self.speaks_for(name)
+                    && pattern::matches_list(name, signers.iter().map(String::as_str))
+            })
+    }
+
     /// As whom this key may sign where only `signers` (patterns) may. A line that gives a pattern speaks for a plain
     /// name in `signers` that it matches, and for the very same pattern; not for other patterns, which it might exceed.
     #[must_use]
@@ -195,7 +224,7 @@ impl AllowedSigners {
         }
         if lines
             .iter()
-            .any(|line| line.role == Role::Signer && line.principal().is_some())
+            .any(|line| line.role == Role::CertAuthority || line.principal().is_some())
         {
             Ok(Self {
                 file: file.to_owned(),
@@ -256,6 +285,16 @@ impl AllowedSigners {
         self.lines.iter().filter(move |line| {
             line.role == Role::Signer && line.key == *key && line.principal().is_some()
         })
+    }
+
+    /// The lines on which this key certifies others.
+    pub fn lines_certifying<'a>(
+        &'a self,
+        authority: &'a Key,
+    ) -> impl Iterator<Item = &'a SignerLine> {
+        self.lines
+            .iter()
+            .filter(move |line| line.role == Role::CertAuthority && line.key == *authority)
     }
 }
 
@@ -351,7 +390,12 @@ fn read_key(text: &str) -> Result<Key, String> {
     let mut columns = text.split(BLANKS).filter(|column| !column.is_empty());
     match (columns.next(), columns.next()) {
         (Some(key_type), Some(base64)) => {
-            Key::from_columns(key_type, base64).map_err(|error| error.to_string())
+            Key::from_columns(key_type, base64).map_err(|error| match &error {
+                KeyError::Malformed(_) | KeyError::Unsupported(_) => error.to_string(),
+                KeyError::Certificate(_) => {
+                    format!("{error}: that of its authority, with the option cert-authority")
+                }
+            })
         }
         (Some(_), None) | (None, _) => Err("it has no key".to_owned()),
     }

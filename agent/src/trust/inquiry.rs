@@ -83,6 +83,7 @@ pub(super) struct Inquiry<'a> {
     raw: &'a RawCommit,
     checks: Vec<Check>,
     key: Option<Key>,
+    key_type: Option<String>,
     principal: Option<String>,
 }
 
@@ -97,6 +98,7 @@ impl<'a> Inquiry<'a> {
             task,
             checks: Vec::new(),
             key: None,
+            key_type: None,
             principal: None,
         }
     }
@@ -112,7 +114,7 @@ impl<'a> Inquiry<'a> {
                 message,
                 principal: self.principal.take(),
                 fingerprint: self.key.as_ref().map(Key::fingerprint),
-                key_type: self.key.as_ref().map(Key::key_type),
+                key_type: self.key_type.take(),
             })),
         };
         Examination {
@@ -126,6 +128,7 @@ impl<'a> Inquiry<'a> {
         self.dated(&commit)?;
         let signature = self.signature(&commit)?;
         self.key = Some(signature.key().clone());
+        self.key_type = Some(signature.key_type());
         let signer = self.admitted(&signature, &commit, time_floor)?;
         self.principal = Some(signer.principal.clone());
         self.not_a_heartbeat_key(signature.key(), &signer)?;
@@ -275,7 +278,13 @@ impl<'a> Inquiry<'a> {
         self.passed(
             "signature",
             input,
-            format!("an SSH signature by {}", signature.key()),
+            match signature.certificate() {
+                Some(certificate) => format!(
+                    "an SSH signature by {}, with certificate {certificate}",
+                    signature.key()
+                ),
+                None => format!("an SSH signature by {}", signature.key()),
+            },
         );
         Ok(signature)
     }

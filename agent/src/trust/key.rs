@@ -18,6 +18,7 @@ pub(super) const MAX_RSA_BITS: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     data: KeyData,
+    blob: Vec<u8>,
 }
 
 /// Why bytes are not a key that can be used.
@@ -27,7 +28,7 @@ pub enum KeyError {
     #[error("not a public key: {0}")]
     Malformed(&'static str),
     /// A certificate.
-    #[error("SSH certificates ({0}) are not supported by this version")]
+    #[error("it is a certificate ({0}), and a plain public key belongs here")]
     Certificate(String),
     /// A key type or size that is not taken.
     #[error("{0}")]
@@ -82,7 +83,14 @@ impl Key {
                 )));
             }
         }
-        Ok(Self { data })
+        // One key has one form, or else a key that was revoked by its form could come back in another.
+        if ssh_key::PublicKey::from(data.clone()).to_bytes().as_deref() != Ok(blob) {
+            return Err(KeyError::Malformed("it is not in its canonical form"));
+        }
+        Ok(Self {
+            data,
+            blob: blob.to_vec(),
+        })
     }
 
     /// Reads `<type> <base64>`, the two columns of an OpenSSH public key.
@@ -99,6 +107,12 @@ impl Key {
                 "the type in words is not the type inside",
             ))
         }
+    }
+
+    /// Its wire form.
+    #[must_use]
+    pub fn blob(&self) -> &[u8] {
+        &self.blob
     }
 
     /// What it is, for verification.
@@ -146,6 +160,17 @@ impl<'a> Strings<'a> {
         let (head, tail) = self.0.split_at_checked(n)?;
         self.0 = tail;
         Some(head)
+    }
+
+    /// The next byte.
+    pub(super) fn next_u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    /// The next `uint64`.
+    pub(super) fn next_u64(&mut self) -> Option<u64> {
+        let bytes: [u8; 8] = self.take(8)?.try_into().ok()?;
+        Some(u64::from_be_bytes(bytes))
     }
 
     /// The next `uint32`.

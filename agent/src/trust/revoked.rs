@@ -1,24 +1,33 @@
-//! Keys that count no more: a file of public keys, one a line.
+//! What counts no more: an OpenSSH KRL, or a file of public keys, one a line.
 //!
-//! Fails closed: a line that cannot be read refuses the file, since it may be the very key to revoke. An OpenSSH KRL
-//! (`ssh-keygen -k`) is recognised and refused: this version does not read KRLs.
+//! Fails closed: a line that cannot be read refuses the file, since it may be the very key to revoke; so does anything
+//! wrong with a KRL, and an empty file, which is what a power cut leaves of either.
 
-use super::key::{Key, KeyError};
+use super::certificate::{Certificate, CertificateError};
+use super::key::{Key, KeyError, decode_base64};
+use super::krl::{self, Krl, KrlError};
+use super::signature::SignatureError;
+use super::sshsig::ArmoredSignature;
 
 /// The largest file taken.
 const MAX_FILE: usize = 4 * 1024 * 1024;
 
-/// The first bytes of a KRL (OpenSSH's PROTOCOL.krl).
-const KRL_MAGIC: &[u8] = b"SSHKRL\n\0";
-
-/// Why a file does not say which keys are revoked.
+/// Why a file does not say what is revoked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RevokedError {
-    /// A KRL.
-    #[error(
-        "{file} is an OpenSSH KRL, which this version does not read: list the revoked public keys instead, one a line"
-    )]
+    /// A KRL that cannot be gone by.
+    #[error("{file} is a key revocation list, and {why}; nothing is trusted until it is put right")]
     Krl {
+        /// The file's name.
+        file: String,
+        /// Why.
+        why: KrlError,
+    },
+    /// Nothing in it.
+    #[error(
+        "{file} is empty, as a file is that was cut off; one that revokes nothing has a line `# none`"
+    )]
+    Empty {
         /// The file's name.
         file: String,
     },
@@ -40,25 +49,35 @@ pub enum RevokedError {
     },
 }
 
-/// The keys that count no more.
+/// What counts no more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revoked {
     keys: Vec<Key>,
+    list: Option<Krl>,
 }
 
 impl Revoked {
-    /// Reads a file's bytes: `key-type base64 [comment]`, one a line; blank lines and `#` comments are passed over. A file without
-    /// any key is a list of none.
+    /// Reads a file's bytes: a KRL, or `key-type base64 [comment]`, one a line; blank lines and `#` comments are passed over.
+    /// A certificate on a line stands for its key, as for `ssh-keygen`.
     ///
     /// # Errors
     /// See [`RevokedError`].
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, RevokedError> {
         let file = || file.to_owned();
-        if bytes.starts_with(KRL_MAGIC) {
-            return Err(RevokedError::Krl { file: file() });
-        }
         if bytes.len() > MAX_FILE {
             return Err(RevokedError::TooLarge { file: file() });
+        }
+        if bytes.is_empty() {
+            return Err(RevokedError::Empty { file: file() });
+        }
+        if bytes.starts_with(krl::MAGIC) {
+            return match Krl::parse(bytes) {
+                Ok(list) => Ok(Self {
+                    keys: Vec::new(),
+                    list: Some(list),
+                }),
+                Err(why) => Err(RevokedError::Krl { file: file(), why }),
+            };
         }
         let mut keys = Vec::new();
         for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -76,33 +95,74 @@ impl Revoked {
             let (Some(key_type), Some(base64)) = (columns.next(), columns.next()) else {
                 return Err(bad("it is not `key-type base64`".to_owned()));
             };
-            match Key::from_columns(key_type, base64) {
-                Ok(key) => keys.push(key),
-                // Such a key can sign nothing here, so there is nothing to revoke.
-                Err(KeyError::Unsupported(_)) => {}
-                Err(error @ (KeyError::Malformed(_) | KeyError::Certificate(_))) => {
-                    return Err(bad(error.to_string()));
-                }
-            }
+            keys.extend(read_key(key_type, base64).map_err(bad)?);
         }
-        Ok(Self { keys })
+        Ok(Self { keys, list: None })
     }
 
-    /// Whether this key is among them.
+    /// Whether this key is revoked, as a key.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
-        self.keys.contains(key)
+        self.keys.contains(key) || self.list.as_ref().is_some_and(|list| list.revokes_key(key))
     }
 
-    /// How many keys it lists.
+    /// What of a signature's key, certificate and authority is revoked, as in "... is revoked".
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.keys.len()
+    pub fn revokes(&self, signature: &ArmoredSignature) -> Option<String> {
+        let key = signature.key();
+        if self.contains(key) {
+            return Some(format!("its key {key}"));
+        }
+        let certificate = signature.certificate()?;
+        if self
+            .list
+            .as_ref()
+            .is_some_and(|list| list.revokes_certificate(certificate))
+        {
+            return Some(format!("its certificate {certificate}"));
+        }
+        let authority = certificate.authority();
+        self.contains(authority)
+            .then(|| format!("the authority {authority} of its certificate"))
     }
 
-    /// Whether it lists none.
+    /// What it consists of, for people.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    pub fn describe(&self) -> String {
+        match &self.list {
+            Some(list) => format!("a key revocation list, version {}", list.version()),
+            None => format!("{} revoked keys", self.keys.len()),
+        }
+    }
+}
+
+/// A line's key; `None` where it can sign nothing here, so that there is nothing to revoke.
+fn read_key(key_type: &str, base64: &str) -> Result<Option<Key>, String> {
+    let error = match Key::from_columns(key_type, base64) {
+        Ok(key) => return Ok(Some(key)),
+        Err(KeyError::Unsupported(_)) => return Ok(None),
+        Err(error @ KeyError::Malformed(_)) => return Err(error.to_string()),
+        Err(error @ KeyError::Certificate(_)) => error.to_string(),
+    };
+    let blob = decode_base64(base64.bytes()).ok_or(error)?;
+    let certificate = match Certificate::from_blob(&blob) {
+        Ok(certificate) => certificate,
+        Err(CertificateError::Unsupported(_)) => {
+            return match Certificate::key_of(&blob) {
+                Ok(key) => Ok(Some(key)),
+                Err(CertificateError::Unsupported(_)) => Ok(None),
+                Err(error @ CertificateError::Malformed(_)) => Err(error.to_string()),
+            };
+        }
+        Err(error @ CertificateError::Malformed(_)) => return Err(error.to_string()),
+    };
+    if certificate.key_type() != key_type {
+        return Err("the type in words is not the type inside".to_owned());
+    }
+    match certificate.signed_by_authority() {
+        Ok(_) | Err(SignatureError::Unsupported(_)) => Ok(Some(certificate.key().clone())),
+        Err(SignatureError::Wrong | SignatureError::Malformed(_)) => {
+            Err("it is a certificate that its authority did not sign".to_owned())
+        }
     }
 }

@@ -86,7 +86,6 @@ fn a_file_without_a_signer_is_an_error() {
     for text in [
         "",
         "# nobody\n",
-        &format!("a cert-authority {KEY}\n"),
         &format!("!a {KEY}\n"),
         &format!("a x {KEY}"),
     ] {
