@@ -9,6 +9,7 @@ use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{self, Line, Request};
+use super::limits::limits;
 use super::reach::{Reached, reach};
 use super::{ConfigArgs, code, fail, sync};
 use crate::adapter::clock::SystemClock;
@@ -268,7 +269,7 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
     for warning in damaged.into_iter().chain(warnings) {
         hub.tell(&Event::Notice(warning));
     }
-    let settings = settings(&config, device.clone(), renamed)?;
+    let settings = settings(&config, &args.config, device.clone(), renamed)?;
     let state_dir = config.state_dir.clone();
     let world = Outside {
         source,
@@ -296,6 +297,7 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
 
 fn settings(
     config: &AgentConfig,
+    config_file: &Path,
     device: DeviceId,
     renamed: Option<String>,
 ) -> Result<Settings, Failure> {
@@ -316,7 +318,7 @@ fn settings(
         renamed,
         labels: config.device.labels.clone(),
         branch: config.source.branch.clone(),
-        guard: config.guard.clone(),
+        limits: limits(config, config_file),
         fleet: config.trust.fleet.clone(),
         machine: machine_id(Path::new(MACHINE_ID)),
         floor: config.trust.floor,
@@ -324,7 +326,6 @@ fn settings(
         interval: config.source.interval,
         max_age: config.trust.max_age,
         stale: config.trust.stale,
-        state_dir: as_declared(&config.state_dir, &config.root),
         remote: if local {
             Remote::Local
         } else {
@@ -341,15 +342,6 @@ fn machine_id(file: &Path) -> Result<MachineId, String> {
     text.trim_end_matches('\n')
         .parse()
         .map_err(|error| format!("{shown}: {error}"))
-}
-
-/// The state directory as a declared path would name it: below the root.
-fn as_declared(state_dir: &Path, root: &Path) -> String {
-    match state_dir.strip_prefix(root) {
-        Ok(below) => Path::new("/").join(below).display().to_string(),
-        // Outside the root no declared path can lead there.
-        Err(_) => state_dir.display().to_string(),
-    }
 }
 
 /// Asks the daemon of this device; `None` where none runs.

@@ -5,6 +5,7 @@ pub mod demo;
 mod device;
 mod fleet_dir;
 pub mod history;
+mod limits;
 pub mod lint;
 pub mod plan;
 mod reach;

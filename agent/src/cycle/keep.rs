@@ -17,7 +17,6 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
-use crate::resolve::guard;
 use crate::select::{Rejection, Why};
 
 /// What a pass at a good revision did.
@@ -60,7 +59,7 @@ impl<W: World> Agent<W> {
             .map(|step| format!("{}: {}", step.resource, step.because))
             .collect();
         self.tell_drift(&drift);
-        let excluded = guard::violations(&state, &self.settings.guard, &self.settings.state_dir);
+        let excluded = self.limited(&state).violations;
         if !plan.steps.is_empty()
             && let Some(violation) = excluded.first()
         {

@@ -7,6 +7,7 @@
 mod advance;
 mod inventory;
 mod keep;
+mod limits;
 mod look;
 mod observe;
 mod prepare;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{FloorPolicy, GuardSection, StalePolicy};
+use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 
@@ -33,6 +34,7 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::{Journal as _, JournalError};
 use crate::port::source::Source as _;
+use crate::resolve::guard::Limits;
 use crate::select::floor::{FloorVerdict, reconcile};
 use crate::select::{self, Newest, Target, Urgency, Why};
 
@@ -52,8 +54,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// The branch.
     pub branch: String,
-    /// The owner's limits.
-    pub guard: GuardSection,
+    /// The owner's limits, and what they protect.
+    pub limits: Limits,
     /// What `fleet.toml` must name.
     pub fleet: Option<String>,
     /// The machine that this is, or why that cannot be told: `devices/<id>.toml` may pin it.
@@ -68,8 +70,6 @@ pub struct Settings {
     pub max_age: Option<Duration>,
     /// What a stale branch does beyond that.
     pub stale: StalePolicy,
-    /// The state directory, which no file or mount may touch.
-    pub state_dir: String,
     /// Whether the remote is reached over a network.
     pub remote: Remote,
 }

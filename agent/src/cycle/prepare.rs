@@ -16,13 +16,13 @@ use crate::domain::revision::CommitId;
 use crate::plan::{self, Action, Mode, Plan};
 use crate::port::clock::Clock as _;
 use crate::port::engine::Engine as _;
-use crate::port::files::{Files as _, FilesError};
+use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::port::source::{Source as _, SourceError};
 use crate::port::{Retry, World};
 use crate::resolve;
-use crate::resolve::guard;
+use crate::resolve::guard::Violation;
 use crate::select::{self, Admission, Rejection};
 use crate::trust::verified::VerifiedCommit;
 
@@ -89,7 +89,14 @@ impl<W: World> Agent<W> {
             Err(Obstacle::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
         };
         match select::admit(&resolved.state.content_id(), ledger) {
-            Admission::SameAsLastGood => return Ok(Preparation::Same(Box::new(resolved))),
+            // It changes nothing here; but what the owner does not allow any more must not become good anew.
+            Admission::SameAsLastGood => {
+                let limited = self.limited(&resolved.state);
+                return Ok(match limited.violations.as_slice() {
+                    [] => Preparation::Same(Box::new(resolved)),
+                    violations => Preparation::Rejected(excluded(commit.id(), violations)),
+                });
+            }
             Admission::Refused(refusal) => {
                 return Ok(Preparation::Refused(as_before(commit.id(), refusal)));
             }
@@ -185,30 +192,12 @@ impl<W: World> Agent<W> {
         commit: &VerifiedCommit,
         resolved: &Resolved,
     ) -> Result<(), Rejection> {
-        let settings = &self.settings;
-        let mut wrong: Vec<String> =
-            guard::violations(&resolved.state, &settings.guard, &settings.state_dir)
-                .into_iter()
-                .map(|violation| violation.to_string())
-                .collect();
-        for (_, path, file) in resolved.state.files() {
-            match self.world.files().check(path, file) {
-                Ok(real) => {
-                    if let Some(why) =
-                        guard::path_violation(real.as_str(), &settings.guard, &settings.state_dir)
-                    {
-                        wrong.push(format!("file{path} (really {real}): {why}"));
-                    }
-                }
-                Err(error @ FilesError::Declared { .. }) => wrong.push(error.to_string()),
-                // What cannot be looked at now stops the plan as unknown.
-                Err(FilesError::System { .. }) => {}
-            }
-        }
+        let limited = self.limited(&resolved.state);
+        let mut wrong: Vec<String> = limited.violations.iter().map(ToString::to_string).collect();
+        wrong.extend(limited.unusable);
         if wrong.is_empty() {
             return Ok(());
         }
-        wrong.dedup();
         Err(Rejection {
             commit: commit.id().clone(),
             reason: "guard".to_owned(),
@@ -312,6 +301,16 @@ impl<W: World> Agent<W> {
                 .map_err(|error| chain(&error))?;
         }
         Ok(())
+    }
+}
+
+/// The refusal of a commit for what the owner does not allow.
+fn excluded(commit: &CommitId, violations: &[Violation]) -> Rejection {
+    let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    Rejection {
+        commit: commit.clone(),
+        reason: "guard".to_owned(),
+        message: lines.join("\n"),
     }
 }
 

@@ -8,6 +8,7 @@ use super::Retry;
 use crate::domain::desired::DesiredFile;
 use crate::domain::observed::{ObservedFile, Seen};
 use crate::domain::resource::CopyReason;
+use crate::resolve::guard::{Found, Names};
 
 /// Why a file could not be had as declared.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,19 @@ pub trait Files {
     /// # Errors
     /// [`FilesError::Declared`].
     fn check(&self, path: &AbsPath, file: &DesiredFile) -> Result<AbsPath, FilesError>;
+
+    /// Where a mount's source leads when the engine follows it, links and all: a path by the same names, or why it
+    /// cannot be judged.
+    ///
+    /// # Errors
+    /// [`FilesError::System`].
+    fn leads(&self, path: &AbsPath, names: Names) -> Result<Found, FilesError>;
+
+    /// The device nodes that the engine hands over for a path of the host: itself, where a link leads, all in a folder.
+    ///
+    /// # Errors
+    /// [`FilesError::System`].
+    fn nodes(&self, path: &AbsPath) -> Result<Found, FilesError>;
 
     /// Writes the content beside its place under a staging name that is derived from the path, with mode and owner,
     /// and syncs it. The path itself does not change.

@@ -8,6 +8,7 @@
 //! when the file goes.
 
 mod kept;
+mod leads;
 mod owners;
 mod walk;
 mod write;
@@ -27,6 +28,7 @@ use crate::domain::observed::{FileKind, ObservedFile, Seen};
 use crate::domain::resource::CopyReason;
 use crate::domain::revision::ContentId;
 use crate::port::files::{Files, FilesError};
+use crate::resolve::guard::{Found, Names};
 use kept::{Kept, Meta, What};
 use owners::Owners;
 use walk::Place;
@@ -60,6 +62,13 @@ impl Fault {
 
 fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Fault {
     move |cause| Fault::System(what, cause.into())
+}
+
+fn astray(lost: leads::Lost) -> Result<Found, Fault> {
+    match lost {
+        leads::Lost::Astray(why) => Ok(Found::Astray(why)),
+        leads::Lost::System(cause) => Err(Fault::System("see where it leads", cause)),
+    }
 }
 
 /// Files below a root.
@@ -158,6 +167,30 @@ impl RootedFiles {
             Fault::Declared(format!(
                 "leads to a place that cannot be written to: {error}"
             ))
+        })
+    }
+
+    fn led(&self, path: &AbsPath, names: Names) -> Result<Found, Fault> {
+        let top = match names {
+            Names::Host => PathBuf::from("/"),
+            Names::Declared => {
+                std::fs::canonicalize(&self.root).map_err(system("open the root directory"))?
+            }
+        };
+        let real = match leads::follow(&top.join(path.relative())) {
+            Ok(real) => real,
+            Err(lost) => return astray(lost),
+        };
+        let Ok(below) = real.strip_prefix(&top) else {
+            return Ok(Found::Astray(format!(
+                "leads out of the root directory, to {}: name a path inside it",
+                real.display()
+            )));
+        };
+        Ok(match below.to_str() {
+            Some("") => Found::Leads(String::new()),
+            Some(below) => Found::Leads(format!("/{below}")),
+            None => Found::Astray("leads to a path that is not UTF-8: name another one".to_owned()),
         })
     }
 
@@ -335,6 +368,17 @@ impl Files for RootedFiles {
 
     fn check(&self, path: &AbsPath, file: &DesiredFile) -> Result<AbsPath, FilesError> {
         self.checked(path, file).map_err(|fault| fault.at(path))
+    }
+
+    fn leads(&self, path: &AbsPath, names: Names) -> Result<Found, FilesError> {
+        self.led(path, names).map_err(|fault| fault.at(path))
+    }
+
+    fn nodes(&self, path: &AbsPath) -> Result<Found, FilesError> {
+        match leads::nodes(Path::new(path.as_str())) {
+            Ok(nodes) => Ok(Found::Nodes(nodes)),
+            Err(lost) => astray(lost).map_err(|fault| fault.at(path)),
+        }
     }
 
     fn stage(&self, path: &AbsPath, file: &DesiredFile, content: &[u8]) -> Result<(), FilesError> {

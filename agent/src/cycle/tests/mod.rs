@@ -16,7 +16,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{FloorPolicy, GuardSection, StalePolicy};
+use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 
 use super::{Again, Agent, Interrupt, Passed, Remote, Session, Settings};
 use crate::domain::observed::{RunState, Seen};
@@ -28,6 +28,7 @@ use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
 use crate::port::memory::{DEVICE, MemoryWorld};
+use crate::resolve::guard::Limits;
 use crate::select::Urgency;
 
 /// How many passes may follow each other at once, as in the loop.
@@ -125,7 +126,7 @@ fn settings() -> Settings {
         renamed: None,
         labels: BTreeMap::new(),
         branch: "main".to_owned(),
-        guard: GuardSection::default(),
+        limits: Limits::default(),
         fleet: None,
         machine: Err("there is no /etc/machine-id".to_owned()),
         floor: FloorPolicy::Good,
@@ -133,7 +134,6 @@ fn settings() -> Settings {
         interval: Duration::from_secs(60),
         max_age: None,
         stale: StalePolicy::Report,
-        state_dir: "/var/lib/evenkeel".to_owned(),
         remote: Remote::Network,
     }
 }

@@ -198,7 +198,7 @@ async fn a_newer_commit_interrupts_a_soak_twice_at_most() {
 #[tokio::test(start_paused = true)]
 async fn what_the_guard_excludes_is_refused_before_anything_moves() {
     let mut rig = Rig::at_one().await;
-    rig.agent.settings.guard.images = Some(vec![image('1'), image('a')]);
+    rig.agent.settings.limits.guard.images = Some(vec![image('1'), image('a')]);
     let before = rig.world.engine.starts();
     rig.push(&TWO, "two");
     let outcome = rig.settle().await;

@@ -12,6 +12,7 @@ use crate::domain::observed::{FileKind, ObservedFile, Seen};
 use crate::domain::resource::CopyReason;
 use crate::domain::revision::ContentId;
 use crate::port::files::{Files, FilesError};
+use crate::resolve::guard::{Found, Names, Node, NodeKind};
 
 /// A regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(crate) struct MemoryFiles {
     pub(crate) originals: RefCell<BTreeMap<AbsPath, Put>>,
     /// Edits by hand that were kept.
     pub(crate) edits: RefCell<Vec<(AbsPath, Put)>>,
+    /// Places that a person (or a container) linked to another one.
+    pub(crate) links: RefCell<BTreeMap<AbsPath, AbsPath>>,
     /// Free bytes.
     pub(crate) free: Cell<u64>,
 }
@@ -58,6 +61,7 @@ impl MemoryFiles {
             staged: RefCell::default(),
             originals: RefCell::default(),
             edits: RefCell::default(),
+            links: RefCell::default(),
             free: Cell::new(1 << 40),
         }
     }
@@ -74,6 +78,21 @@ impl MemoryFiles {
         let path: AbsPath = path.parse().unwrap();
         let there = self.there.borrow();
         Some(String::from_utf8_lossy(&there.get(&path)?.content).into_owned())
+    }
+
+    /// Where a path leads.
+    fn real(&self, path: &AbsPath) -> AbsPath {
+        let links = self.links.borrow();
+        links
+            .iter()
+            .find(|(link, _)| path.is_within(link))
+            .map_or_else(
+                || path.clone(),
+                |(link, to)| {
+                    let rest = &path.as_str()[link.as_str().len()..];
+                    format!("{to}{rest}").parse().unwrap()
+                },
+            )
     }
 
     fn change(
@@ -112,7 +131,18 @@ impl Files for MemoryFiles {
     }
 
     fn check(&self, path: &AbsPath, _file: &DesiredFile) -> Result<AbsPath, FilesError> {
-        Ok(path.clone())
+        Ok(self.real(path))
+    }
+
+    fn leads(&self, path: &AbsPath, _names: Names) -> Result<Found, FilesError> {
+        Ok(Found::Leads(self.real(path).to_string()))
+    }
+
+    fn nodes(&self, path: &AbsPath) -> Result<Found, FilesError> {
+        Ok(Found::Nodes(vec![Node {
+            path: path.to_string(),
+            kind: NodeKind::Other,
+        }]))
     }
 
     fn stage(&self, path: &AbsPath, file: &DesiredFile, content: &[u8]) -> Result<(), FilesError> {

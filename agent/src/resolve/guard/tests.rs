@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
+mod places;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -21,11 +23,73 @@ fn state(app: &str) -> DesiredState {
     }
 }
 
+fn limits(guard: &GuardSection) -> Limits {
+    let places = Places {
+        own: vec![
+            "/var/lib/evenkeel".to_owned(),
+            "/data/keys/agent.toml".to_owned(),
+        ],
+        engine: vec!["/opt/engine/api.sock".to_owned()],
+    };
+    Limits {
+        guard: guard.clone(),
+        declared: places.clone(),
+        host: places,
+        units: vec!["fleet-agent.service".to_owned()],
+    }
+}
+
 fn judged(app: &str, guard: &GuardSection) -> Vec<String> {
-    violations(&state(app), guard, "/var/lib/evenkeel")
+    violations(&state(app), &limits(guard))
         .iter()
         .map(ToString::to_string)
         .collect()
+}
+
+/// What a state is told for where its paths lead.
+fn led(app: &str, guard: &GuardSection, leads: &[(&str, &str)]) -> Vec<String> {
+    let state = state(app);
+    let mut found = Vec::new();
+    for look in looks(&state) {
+        let path = match &look.at {
+            Place::File(path, _) | Place::Device(path) => path.as_str(),
+            Place::Source(path, _) => path.as_str(),
+        };
+        let real = leads
+            .iter()
+            .find(|(from, _)| *from == path)
+            .map_or(path, |(_, to)| *to);
+        let seen = match &look.at {
+            Place::File(..) | Place::Source(..) => Found::Leads(real.to_owned()),
+            Place::Device(_) => Found::Nodes(vec![Node {
+                path: real.to_owned(),
+                kind: NodeKind::Other,
+            }]),
+        };
+        found.extend(really(&look, &seen, &limits(guard)));
+    }
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn paths(allowed: &[&str]) -> GuardSection {
+    GuardSection {
+        paths: Some(allowed.iter().map(|path| (*path).to_owned()).collect()),
+        ..GuardSection::default()
+    }
+}
+
+fn devices(allowed: &[&str]) -> GuardSection {
+    GuardSection {
+        devices: Some(allowed.iter().map(|path| (*path).to_owned()).collect()),
+        ..GuardSection::default()
+    }
+}
+
+fn privileged() -> GuardSection {
+    GuardSection {
+        privileged: true,
+        ..GuardSection::default()
+    }
 }
 
 fn file(path: &str) -> String {
@@ -36,104 +100,12 @@ fn service(rest: &str) -> String {
     format!("[services.a]\nimage = 'IMAGE'\n{rest}\n")
 }
 
-#[test]
-fn protected_paths_are_refused_and_others_are_not() {
-    let open = GuardSection::default();
-    for path in [
-        "/var/lib/evenkeel/x",
-        "/etc/evenkeel/agent.toml",
-        "/usr/bin/evenkeel",
-        "/boot/x",
-        "/dev/x",
-        "/proc/x",
-        "/sys/x",
-        "/etc/systemd/system/a.service",
-        "/run/systemd/x",
-        "/lib/systemd/x",
-        "/etc/cron.d/x",
-        "/etc/crontab",
-        "/var/spool/cron/x",
-        "/etc/sudoers",
-        "/etc/sudoers.d/x",
-        "/etc/ssh/sshd_config",
-        "/root/.ssh/authorized_keys",
-        "/home/me/.ssh/config",
-        "/etc/passwd",
-        "/etc/shadow",
-        "/etc/group",
-        "/etc/gshadow-",
-        "/etc/pam.d/sshd",
-        "/etc/ld.so.preload",
-        "/etc/ld.so.conf.d/x",
-    ] {
-        assert_eq!(judged(&file(path), &open).len(), 1, "{path}");
-    }
-    for path in [
-        "/etc/mosquitto/x",
-        "/srv/x",
-        "/etc/evenkeel-app/x",
-        "/opt/app/crontab",
-        "/etc/systemd-app",
-    ] {
-        assert_eq!(judged(&file(path), &open), [""; 0], "{path}");
-    }
-}
-
-#[test]
-fn named_paths_are_the_only_ones() {
-    let guard = GuardSection {
-        paths: Some(vec![
-            "/etc/mosquitto".to_owned(),
-            "/srv/".to_owned(),
-            "/etc/cron.d".to_owned(),
-        ]),
-        ..GuardSection::default()
-    };
-    for path in ["/etc/mosquitto/x", "/srv/a/b", "/etc/cron.d/x"] {
-        assert_eq!(judged(&file(path), &guard), [""; 0], "{path}");
-    }
-    for path in ["/etc/mosquitto-x/y", "/opt/x", "/etc/x"] {
-        assert_eq!(judged(&file(path), &guard).len(), 1, "{path}");
-    }
-    let everything = GuardSection {
-        paths: Some(vec!["/".to_owned()]),
-        ..GuardSection::default()
-    };
-    assert_eq!(judged(&file("/etc/evenkeel/x"), &everything).len(), 1);
-    assert_eq!(judged(&file("/etc/shadow"), &everything), [""; 0]);
-}
-
-#[test]
-fn a_mount_must_not_hold_what_is_protected() {
-    let open = GuardSection::default();
-    for (source, count) in [
-        ("/etc", 1),
-        ("/var/lib", 2),
-        ("/usr", 1),
-        ("/srv/data", 0),
-        ("/etc/mosquitto", 0),
-        ("/dev/ttyUSB0", 1),
-        ("/etc/ssh", 1),
-        ("/run/docker.sock", 1),
-        ("/var/run", 2),
-        ("/root", 1),
-        ("/var/lib/docker/volumes", 1),
-        ("/run/user/1000", 1),
-        ("/run/user/1000/wayland-0", 0),
-        ("/etc/localtime", 0),
-    ] {
-        let found = judged(&service(&format!("volumes = ['{source}:/x']")), &open);
-        assert_eq!(found.len(), count, "{source}: {found:#?}");
-    }
-    let volume = |device: &str| {
-        format!(
-            "{}[volumes.v]\ndriver_opts = {{ type = 'none', o = 'bind', device = '{device}' }}\n",
-            service("volumes = ['v:/x']")
-        )
-    };
-    assert_eq!(judged(&volume("/etc"), &open).len(), 1);
-    assert_eq!(judged(&volume("/srv/../etc/"), &open).len(), 1);
-    assert_eq!(judged(&volume("/srv/x"), &open), [""; 0]);
+/// A volume with these options, mounted.
+fn volume(options: &str) -> String {
+    format!(
+        "{}[volumes.v]\ndriver_opts = {{ {options} }}\n",
+        service("volumes = ['v:/x']")
+    )
 }
 
 #[test]
@@ -141,29 +113,69 @@ fn the_hosts_privileges_need_the_owners_word() {
     let asked = [
         "privileged = true",
         "cap_add = ['NET_ADMIN']",
+        "cap_add = ['ALL']",
         "network_mode = 'host'",
         "pid = 'host'",
         "ipc = 'host'",
         "userns_mode = 'host'",
         "security_opt = ['seccomp=unconfined']",
-        "volumes = ['/run/docker.sock:/x']",
+        "security_opt = ['seccomp:unconfined']",
+        "security_opt = ['Seccomp=Unconfined']",
+        "security_opt = ['apparmor=unconfined']",
+        "security_opt = ['apparmor=mine']",
+        "security_opt = ['seccomp={}']",
+        "security_opt = ['label=disable']",
+        "security_opt = ['label:type:spc_t']",
+        "security_opt = ['systempaths=unconfined']",
+        "security_opt = ['unmask=ALL']",
+        "security_opt = ['proc-opts=rw']",
+        "security_opt = ['writable-cgroups=true']",
+        "security_opt = ['no-new-privileges=false']",
+        "security_opt = ['no-new-privileges:0']",
+        "sysctls = { 'kernel.core_pattern' = 'x' }",
+        "sysctls = { 'net/../kernel/core_pattern' = 'x' }",
+        "sysctls = { 'vm.swappiness' = '1' }",
+        "oom_score_adj = -1000",
     ];
-    let allowed = GuardSection {
-        privileged: true,
-        ..GuardSection::default()
-    };
     for rest in asked {
         assert_eq!(
             judged(&service(rest), &GuardSection::default()).len(),
             1,
             "{rest}"
         );
-        assert_eq!(judged(&service(rest), &allowed), [""; 0], "{rest}");
+        assert_eq!(judged(&service(rest), &privileged()), [""; 0], "{rest}");
+    }
+    for rest in [
+        "security_opt = ['no-new-privileges']",
+        "security_opt = ['no-new-privileges:true']",
+        "security_opt = ['mask=/proc/acpi']",
+        "sysctls = { 'net.core.somaxconn' = '1024', 'kernel.msgmax' = '1', 'fs.mqueue.msg_max' = '1' }",
+        "cap_drop = ['ALL']",
+        "ipc = 'shareable'",
+        "network_mode = 'none'",
+        "oom_score_adj = 500",
+        "oom_score_adj = -500",
+    ] {
+        assert_eq!(
+            judged(&service(rest), &GuardSection::default()),
+            [""; 0],
+            "{rest}"
+        );
     }
     let whole = service("privileged = true\ncap_add = ['SYS_ADMIN']\npid = 'host'");
     assert_eq!(judged(&whole, &GuardSection::default()).len(), 3);
+    for network in [
+        "external = true\nname = 'host'",
+        "driver = 'host'",
+        "name = 'Host'",
+    ] {
+        let app = format!("{}[networks.n]\n{network}\n", service("networks = ['n']"));
+        assert_eq!(judged(&app, &GuardSection::default()).len(), 1, "{network}");
+        assert_eq!(judged(&app, &privileged()), [""; 0], "{network}");
+    }
     let command = "[[checks]]\ncommand = ['/bin/true']\n";
     assert_eq!(judged(command, &GuardSection::default()).len(), 1);
+    assert_eq!(judged(command, &privileged()).len(), 1);
     let commands = GuardSection {
         commands: true,
         ..GuardSection::default()
@@ -172,40 +184,166 @@ fn the_hosts_privileges_need_the_owners_word() {
 }
 
 #[test]
-fn devices_units_and_images_are_judged_by_pattern() {
+fn devices_are_judged_by_name_and_by_what_they_are() {
     let open = GuardSection::default();
-    for (device, count) in [
-        ("/dev/ttyUSB0", 0),
-        ("/dev/sda", 1),
-        ("/dev/mem", 1),
-        ("/dev/mapper/x", 1),
-        ("/etc/x", 1),
+    let device = |path: &str| service(&format!("devices = ['{path}:/dev/x']"));
+    for path in [
+        "/dev/ttyUSB0",
+        "/dev/snd",
+        "/dev/serial/by-id/usb-x",
+        "/dev/i2c-1",
+        "/dev/net/tun",
     ] {
-        let found = judged(&service(&format!("devices = ['{device}:/dev/x']")), &open);
-        assert_eq!(found.len(), count, "{device}: {found:?}");
+        assert_eq!(judged(&device(path), &open), [""; 0], "{path}");
     }
+    for path in [
+        "/dev/sda",
+        "/dev/sda1",
+        "/dev/nvme0n1",
+        "/dev/mmcblk0p1",
+        "/dev/mem",
+        "/dev/mapper/x",
+        "/dev/mapper",
+        "/dev/disk/by-id/x",
+        "/dev/loop0",
+        "/dev/loop-control",
+        "/dev/vfio/1",
+        "/dev",
+        "/etc/x",
+    ] {
+        assert_eq!(judged(&device(path), &open).len(), 1, "{path}");
+    }
+    // By name it is a serial port, and really a disk.
+    let port = device("/dev/serial/by-id/usb-x");
+    let leads = |to| [("/dev/serial/by-id/usb-x", to)];
+    assert_eq!(led(&port, &open, &leads("/dev/ttyUSB0")), [""; 0]);
+    assert_eq!(led(&port, &open, &leads("/dev/sda")).len(), 1);
+    assert_eq!(led(&port, &open, &leads("/srv/node")).len(), 1);
+    let named = devices(&["/dev/serial/by-id/*"]);
+    assert_eq!(judged(&port, &named), [""; 0]);
+    assert_eq!(led(&port, &named, &leads("/dev/ttyUSB0")), [""; 0]);
+    assert_eq!(led(&port, &named, &leads("/dev/sda")).len(), 1);
+    let both = devices(&["/dev/serial/by-id/*", "/dev/sda"]);
+    assert_eq!(led(&port, &both, &leads("/dev/sda")), [""; 0]);
+    // A disk by another name, and memory by its numbers.
+    let state = state(&device("/dev/odd"));
+    let look = &looks(&state)[0];
+    for (kind, count) in [
+        (NodeKind::Block, 1),
+        (NodeKind::Memory, 1),
+        (NodeKind::Other, 0),
+    ] {
+        let found = Found::Nodes(vec![Node {
+            path: "/dev/odd".to_owned(),
+            kind,
+        }]);
+        assert_eq!(
+            really(look, &found, &limits(&open)).len(),
+            count,
+            "{kind:?}"
+        );
+        assert_eq!(really(look, &found, &limits(&devices(&["/dev/odd"]))), []);
+    }
+    let guard = devices(&["/dev/ttyUSB?"]);
+    for (path, count) in [
+        ("/dev/ttyUSB0", 0),
+        ("/dev/ttyUSB10", 1),
+        ("/dev/ttyUSB0/x", 1),
+        ("/dev/ttyACM0", 1),
+        ("/dev", 1),
+    ] {
+        assert_eq!(judged(&device(path), &guard).len(), count, "{path}");
+    }
+}
+
+#[test]
+fn units_are_judged_by_pattern_and_none_ends_the_device() {
+    let unit = |unit: &str| format!("{}on_change = ['restart:unit:{unit}']\n", file("/srv/x"));
     let guard = GuardSection {
-        devices: Some(vec!["/dev/ttyUSB?".to_owned()]),
-        units: Some(vec!["chrony*.service".to_owned()]),
+        units: Some(vec![
+            "chrony*.service".to_owned(),
+            "reboot.target".to_owned(),
+        ]),
+        ..GuardSection::default()
+    };
+    for (name, by_default, by_name) in [
+        ("chrony.service", 0, 0),
+        ("chrony-x.service", 0, 0),
+        ("ssh.service", 0, 1),
+        ("evenkeel.service", 1, 1),
+        ("evenkeel-x.timer", 1, 1),
+        ("fleet-agent.service", 1, 1),
+        ("reboot.target", 1, 0),
+        ("poweroff.target", 1, 1),
+        ("rescue.service", 1, 1),
+        ("systemd-reboot.service", 1, 1),
+        ("systemd-networkd.service", 0, 1),
+    ] {
+        assert_eq!(
+            judged(&unit(name), &GuardSection::default()).len(),
+            by_default,
+            "{name}"
+        );
+        assert_eq!(judged(&unit(name), &guard).len(), by_name, "{name}");
+    }
+}
+
+#[test]
+fn images_are_judged_by_pattern() {
+    let guard = GuardSection {
         images: Some(vec!["registry.example.com/*".to_owned()]),
         ..GuardSection::default()
     };
-    assert_eq!(
-        judged(&service("devices = ['/dev/ttyUSB0']"), &guard),
-        [""; 0]
-    );
-    assert_eq!(
-        judged(&service("devices = ['/dev/ttyUSB10']"), &guard).len(),
-        1
-    );
+    assert_eq!(judged(&service(""), &guard), [""; 0]);
     assert_eq!(
         judged("[services.a]\nimage = 'busybox:1'\n", &guard).len(),
         1
     );
-    let unit = |unit: &str| format!("{}on_change = ['restart:unit:{unit}']\n", file("/srv/x"));
-    assert_eq!(judged(&unit("chrony-x.service"), &guard), [""; 0]);
-    assert_eq!(judged(&unit("ssh.service"), &guard).len(), 1);
-    assert_eq!(judged(&unit("evenkeel.service"), &open).len(), 1);
+}
+
+#[test]
+fn what_could_leave_the_container_and_is_not_judged_cannot_be_declared() {
+    for rest in [
+        "gpus = 'all'",
+        "runtime = 'x'",
+        "cgroup_parent = 'x'",
+        "cgroup = 'host'",
+        "uts = 'host'",
+        "device_cgroup_rules = ['a *:* rwm']",
+        "use_api_socket = true",
+        "credential_spec = { file = '/etc/shadow' }",
+        "volumes_from = ['b']",
+        "configs = ['c']",
+        "secrets = ['s']",
+        "env_file = '/etc/shadow'",
+        "extends = { file = '/etc/x', service = 'a' }",
+        "label_file = '/etc/x'",
+        "storage_opt = { size = '1g' }",
+        "post_start = [{ command = 'x', privileged = true }]",
+        "pid = 'container:other'",
+        "pid = 'service:b'",
+        "ipc = 'container:other'",
+        "network_mode = 'container:other'",
+        "network_mode = 'ns:/proc/1/ns/net'",
+        "userns_mode = 'keep-id'",
+        "devices = ['vendor.com/class=device']",
+        "volumes = ['/:/x']",
+        "volumes = ['../x:/x']",
+        "volumes = ['~/x:/x']",
+        "volumes = ['/srv/../etc:/x']",
+        "volumes = ['/srv//x:/x']",
+        "volumes = [{ type = 'npipe', source = 'x', target = '/x' }]",
+        "volumes = [{ type = 'cluster', source = 'x', target = '/x' }]",
+        "volumes = [{ type = 'image', source = 'x', target = '/x' }]",
+    ] {
+        let tree = tree(&[
+            ("fleet.toml", "format = 1\nname = 'a'\nallow_tags = true\n"),
+            ("groups/all.toml", "match = 'all'\napps = ['app']\n"),
+            ("apps/app/app.toml", &service(rest)),
+        ]);
+        let selection = apps_of(&"gw-1".parse().unwrap(), &BTreeMap::new(), &tree).unwrap();
+        assert!(resolve(&selection, &tree).is_err(), "{rest}");
+    }
 }
 
 #[test]
