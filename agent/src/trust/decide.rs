@@ -8,24 +8,25 @@
 //! The trust set for the commit the device goes to never has a lower serial than the one in force, but for the very
 //! commit that brought that one.
 
+mod heartbeats;
+mod rotation;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use evenkeel_schema::agent_config::{OnUnsigned, Verify};
 use sha2::Digest as _;
 
-use super::allowed_signers::AllowedSigners;
 use super::ancestry::{Ancestry, Mainline};
 use super::inquiry::{Inquiry, JudgedFor, Role, Task};
 use super::policy::TrustPolicy;
 use super::scene::{Anchor, Decision, Memo, Scene};
-use super::sshsig::ArmoredSignature;
-use super::trust_set::{Carrier, Offer, Sets};
+use super::trust_set::Sets;
 use super::verdict::{Check, CheckResult, Reason, Refused, Verdict};
 use super::verified::VerifiedCommit;
-use crate::domain::commit::{Descent, HistoryCut, TrustFolder};
+use crate::domain::commit::{Descent, HistoryCut};
 use crate::domain::history::AdoptedSet;
 use crate::domain::revision::CommitId;
+use heartbeats::Beat;
 
 /// The trailer with which a signed commit replaces a floor that it does not descend from.
 pub(super) const SUPERSEDES_TRAILER: &str = "Supersedes";
@@ -70,13 +71,6 @@ enum Stop {
     Unknown(String),
 }
 
-/// Whether a commit is a heartbeat.
-enum Beat {
-    No,
-    Good,
-    Refused(Box<Refused>),
-}
-
 /// What a commit is judged for.
 enum Place {
     /// To go to, with how it descends from the anchor.
@@ -101,7 +95,10 @@ struct Court<'a> {
     line: Mainline,
     sides: BTreeMap<CommitId, Vec<CommitId>>,
     sides_whole: bool,
+    /// The sets as they follow from one another since the floor.
     sets: Sets<'a>,
+    /// The sets that were adopted before this decision.
+    stored: Sets<'a>,
     /// The serial of the set in force after each commit of the line.
     after: BTreeMap<CommitId, u64>,
     /// The serial in force at the floor.
@@ -116,6 +113,16 @@ impl<'a> Court<'a> {
         let ancestry = Ancestry::new(scene.tip, scene.history);
         let line = ancestry.mainline(&scene.tip.id);
         let (sides, sides_whole) = ancestry.sides(&line);
+        // What a commit above the floor has brought is derived from it again; the rest was in force at the floor.
+        let above = |by: &CommitId| {
+            line.commits.contains(by) || sides.values().any(|sides| sides.contains(by))
+        };
+        let since_floor: Vec<AdoptedSet> = scene
+            .adopted
+            .iter()
+            .filter(|set| set.by.as_ref().is_none_or(|by| !above(by)))
+            .cloned()
+            .collect();
         let scope = scope(policy, scene);
         let memo = if scene.memo.scope == Some(scope) {
             scene.memo.clone()
@@ -132,7 +139,8 @@ impl<'a> Court<'a> {
             line,
             sides,
             sides_whole,
-            sets: Sets::new(policy, scene.adopted, scene.time_floor),
+            sets: Sets::new(policy, &since_floor, scene.time_floor),
+            stored: Sets::new(policy, scene.adopted, scene.time_floor),
             after: BTreeMap::new(),
             before: 0,
             anchored: match scene.tip.descent {
@@ -183,186 +191,6 @@ impl<'a> Court<'a> {
             }
             Verdict::Undecided(why) => Err(Stop::Unknown(why)),
         }
-    }
-
-    /// What is in force after each commit of the line, and at the floor. Sets vouch for themselves, so all of them are
-    /// offered before anything is judged; a commit is judged by what was in force before it.
-    fn follow_sets(&mut self) {
-        if self.policy.root.is_none() {
-            return;
-        }
-        if let Some(floor) = self.floor_set() {
-            self.before = match self.sets.offer(None, &floor) {
-                Offer::Adopted(serial) | Offer::Known(serial) => serial,
-                // The floor was good by what is in force here, whatever its own tree says.
-                Offer::Lower(_) | Offer::Refused(_) => self.sets.in_force().0,
-                Offer::Nothing => 0,
-            };
-        }
-        let mut serial = self.before;
-        for id in self.line.commits.clone() {
-            for side in self.sides.get(&id).cloned().unwrap_or_default() {
-                serial = self.offer(&side, &id, serial);
-            }
-            serial = self.offer(&id, &id, serial);
-            self.after.insert(id, serial);
-        }
-    }
-
-    /// The set in the floor's tree, unless the floor is what is judged.
-    fn floor_set(&self) -> Option<Arc<TrustFolder>> {
-        let floor = self.scene.anchor.commit()?;
-        if *floor == self.scene.tip.id {
-            return None;
-        }
-        let tree = &self.ancestry.commit(floor)?.tree;
-        self.scene.history.sets.get(tree).cloned()
-    }
-
-    /// Offers the set in a commit's tree, which commit `by` of the line brings; the serial in force after it.
-    fn offer(&mut self, id: &CommitId, by: &CommitId, serial: u64) -> u64 {
-        let Some(commit) = self.ancestry.commit(id) else {
-            return serial;
-        };
-        let Some(folder) = self.scene.history.sets.get(&commit.tree) else {
-            return serial;
-        };
-        let carrier = Carrier {
-            commit: by,
-            time: commit.time,
-        };
-        let offer = self.sets.offer(Some(carrier), folder);
-        let (result, serial) = match &offer {
-            Offer::Nothing | Offer::Lower(_) => return serial,
-            Offer::Known(found) => return serial.max(*found),
-            Offer::Adopted(found) => (CheckResult::Passed(offer.to_string()), serial.max(*found)),
-            Offer::Refused(why) => (CheckResult::NotJudged(why.clone()), serial),
-        };
-        self.checks.push(Check {
-            name: "trust-set",
-            input: format!("in commit {}", id.short()),
-            result,
-        });
-        serial
-    }
-
-    /// How far up the line a commit is, counted in commits.
-    fn reach(&self, id: &CommitId, end: End) -> usize {
-        let brings =
-            |at: &CommitId| at == id || self.sides.get(at).is_some_and(|sides| sides.contains(id));
-        match (self.line.commits.iter().position(brings), end) {
-            (Some(at), End::Included) => at + 1,
-            (Some(at), End::Excluded) => at,
-            // The floor, or below it.
-            (None, _) => 0,
-        }
-    }
-
-    /// The sets to remember: those that were, and those that the first commits of the line bring.
-    fn adopted(&self, first: usize) -> Option<Vec<AdoptedSet>> {
-        if !self.anchored {
-            return None;
-        }
-        let brought = &self.line.commits[..first];
-        let mut sets = self.sets.changed()?;
-        let keep = sets
-            .iter()
-            .position(|set| {
-                let is_new = !self.scene.adopted.contains(set);
-                is_new && set.by.as_ref().is_some_and(|by| !brought.contains(by))
-            })
-            .unwrap_or(sets.len());
-        sets.truncate(keep);
-        (sets != self.scene.adopted).then_some(sets)
-    }
-
-    /// The serial in force for the commit the device goes to.
-    fn serial_for(&self, target: &CommitId) -> u64 {
-        let of_parent = self.serial_at_parent(target);
-        let mut adopted = self.scene.adopted.iter().rev();
-        let stored = match adopted.next() {
-            Some(last) if last.by.as_ref() == Some(target) => {
-                adopted.next().map_or(0, |set| set.serial)
-            }
-            Some(last) => last.serial,
-            None => 0,
-        };
-        of_parent.max(stored)
-    }
-
-    fn serial_at_parent(&self, id: &CommitId) -> u64 {
-        self.ancestry
-            .first_parent(id)
-            .and_then(|parent| self.after.get(parent))
-            .copied()
-            .unwrap_or(self.before)
-    }
-
-    /// The newest commit that is no heartbeat.
-    fn below_heartbeats(&mut self) -> Result<CommitId, Stop> {
-        let mut at = self.scene.tip.id.clone();
-        loop {
-            if self.policy.heartbeat.is_empty() || self.ancestry.is_settled(&at) {
-                return Ok(at);
-            }
-            let parent = match self.ancestry.parents(&at) {
-                [parent] => parent.clone(),
-                [] | [_, _, ..] => return Ok(at),
-            };
-            if self.ancestry.commit(&parent).is_none() && self.names_heartbeat_key(&at) {
-                let what = format!("the parent of the heartbeat {}", at.short());
-                return Err(self.missing(&what));
-            }
-            let serial = self.serial_for(&at);
-            match self.beat(&at, serial, Role::Heartbeat)? {
-                Beat::No => return Ok(at),
-                Beat::Good => at = parent,
-                Beat::Refused(refused) => return Err(Stop::Refused(refused)),
-            }
-        }
-    }
-
-    /// Whether a commit is a heartbeat: its one parent's tree, and signed by a key that may make them.
-    fn beat(&mut self, id: &CommitId, serial: u64, role: Role) -> Result<Beat, Stop> {
-        if self.policy.heartbeat.is_empty() || !self.has_shape_of_heartbeat(id) {
-            return Ok(Beat::No);
-        }
-        let checks = self.checks.len();
-        match self.judge_below(id, serial, role)? {
-            None => Ok(Beat::Good),
-            Some(refused) if self.names_heartbeat_key(id) => Ok(Beat::Refused(refused)),
-            Some(_) => {
-                // Somebody else's commit without a change: it is judged as any other.
-                self.checks.truncate(checks);
-                Ok(Beat::No)
-            }
-        }
-    }
-
-    /// One parent, and its tree.
-    fn has_shape_of_heartbeat(&self, id: &CommitId) -> bool {
-        match (self.ancestry.commit(id), self.ancestry.parents(id)) {
-            (Some(commit), [parent]) => self
-                .ancestry
-                .commit(parent)
-                .is_some_and(|parent| parent.tree == commit.tree),
-            (Some(_) | None, _) => false,
-        }
-    }
-
-    /// Whether the key that the signature names is one for heartbeats. Whether the signature is good is another question.
-    fn names_heartbeat_key(&self, id: &CommitId) -> bool {
-        let signature = self
-            .ancestry
-            .commit(id)
-            .and_then(|commit| commit.signature.as_deref())
-            .and_then(|armor| ArmoredSignature::parse(armor).ok());
-        let signers = self.signers(self.serial_for(id));
-        signature.is_some_and(|signature| {
-            signers
-                .lines_of(signature.key())
-                .any(|line| line.names_one_of(&self.policy.heartbeat))
-        })
     }
 
     /// How the target descends from the anchor; a `Supersedes:` trailer can make up for it.
@@ -540,13 +368,6 @@ impl<'a> Court<'a> {
         Ok(examination.verdict)
     }
 
-    /// Who is trusted with that serial.
-    fn signers(&self, serial: u64) -> &AllowedSigners {
-        self.sets
-            .at_serial(serial)
-            .unwrap_or_else(|| self.sets.in_force().1)
-    }
-
     fn missing(&self, what: &str) -> Stop {
         let why = match &self.scene.history.cut {
             Some(HistoryCut::Shallow) => "the history here ends before it".to_owned(),
@@ -584,3 +405,7 @@ fn scope(policy: &TrustPolicy, scene: Scene<'_>) -> [u8; 32] {
     let clock = scene.clock.is_some();
     sha2::Sha256::digest(format!("{policy:?} {} {clock}", scene.time_floor)).into()
 }
+
+#[cfg(test)]
+#[path = "decide/tests/mod.rs"]
+mod tests;

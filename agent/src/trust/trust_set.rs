@@ -149,8 +149,14 @@ impl<'a> Sets<'a> {
     /// What to remember, the one in force last; `None`: as before.
     #[must_use]
     pub fn changed(&self) -> Option<Vec<AdoptedSet>> {
+        let first = self.known.len().saturating_sub(KEPT_SETS);
         self.changed
-            .then(|| self.known.iter().map(|known| known.set.clone()).collect())
+            .then(|| self.adopted().skip(first).cloned().collect())
+    }
+
+    /// Every set that is or was in force, the one in force last.
+    pub(super) fn adopted(&self) -> impl Iterator<Item = &AdoptedSet> {
+        self.known.iter().map(|known| &known.set)
     }
 
     /// Offers every set of a history, in any order, until none is left that can be adopted. Gives back what became of each.
@@ -232,8 +238,6 @@ impl<'a> Sets<'a> {
                     at: made.max(self.time_floor),
                 };
                 self.known.push(Known { set, signers });
-                let too_many = self.known.len().saturating_sub(KEPT_SETS);
-                self.known.drain(..too_many);
                 self.changed = true;
                 Offer::Adopted(document.serial)
             }
