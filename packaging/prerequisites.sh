@@ -3,7 +3,7 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, ssh, web, registry, engine, busybox, podman, build, systemd, lint.
+# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -17,6 +17,10 @@ command -v git|git
 command -v ssh-keygen|openssh-client
 command -v curl|curl
 test -e /etc/ssl/certs/ca-certificates.crt|ca-certificates
+EOF
+            ;;
+        openpgp) cat <<'EOF'
+command -v gpg|gnupg
 EOF
             ;;
         ssh) cat <<'EOF'
@@ -68,7 +72,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, ssh, web, registry, engine, busybox, podman, build, systemd, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, lint)" >&2
             exit 2
             ;;
     esac

@@ -68,6 +68,8 @@ pub struct SourceSection {
 pub struct TrustSection {
     /// OpenSSH allowed_signers.
     pub allowed_signers: PathBuf,
+    /// Certificates of those who sign with OpenPGP.
+    pub openpgp_keyring: Option<PathBuf>,
     /// What the floor is.
     pub floor: FloorPolicy,
     /// The first commit ever taken must descend from this one (full id).
@@ -100,6 +102,7 @@ impl Default for TrustSection {
     fn default() -> Self {
         Self {
             allowed_signers: PathBuf::from("/etc/evenkeel/allowed_signers"),
+            openpgp_keyring: None,
             floor: FloorPolicy::default(),
             pin: None,
             fleet: None,

@@ -18,6 +18,7 @@ mod harness;
 mod heal;
 mod idle;
 mod offline;
+mod openpgp;
 mod refuse;
 mod rollback;
 mod source;

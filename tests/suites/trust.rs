@@ -127,6 +127,7 @@ impl Desk {
             repo: Some(self.dir.path().to_owned()),
             allowed_signers: Some(signers.to_owned()),
             branch: None,
+            openpgp_keyring: None,
             bind_branch: false,
             revoked: None,
             config: None,

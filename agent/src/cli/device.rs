@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use evenkeel_schema::agent_config::{self, AgentConfig};
+use evenkeel_schema::agent_config::{self, AgentConfig, TrustSection};
 use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
@@ -201,14 +201,36 @@ pub(super) fn policy(config: &AgentConfig) -> Result<TrustPolicy, String> {
     let file = |path: &Path, what: &str| {
         read(path).map_err(|error| format!("cannot read {what} {}: {error}", path.display()))
     };
-    let signers = file(&trust.allowed_signers, "trust.allowed_signers").map_err(|why| {
-        format!("{why}\nhint: name there who may sign, one `principal namespaces=\"git\" ssh-ed25519 AAAA...` a line")
+    let signers = match read(&trust.allowed_signers) {
+        // Who signs with OpenPGP alone has no such file, and nothing names another one.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && trust.openpgp_keyring.is_some()
+                && trust.allowed_signers == TrustSection::default().allowed_signers =>
+        {
+            Ok(Vec::new())
+        }
+        read => read,
+    }
+    .map_err(|error| {
+        format!(
+            "cannot read trust.allowed_signers {}: {error}\nhint: name there who may sign, one `principal \
+             namespaces=\"git\" ssh-ed25519 AAAA...` a line",
+            trust.allowed_signers.display()
+        )
     })?;
     let revoked = match &trust.revoked {
         Some(path) => Some((path.display().to_string(), file(path, "trust.revoked")?)),
         None => None,
     };
-    TrustPolicy::load(
+    let keyring = match &trust.openpgp_keyring {
+        Some(path) => Some((
+            path.display().to_string(),
+            file(path, "trust.openpgp_keyring")?,
+        )),
+        None => None,
+    };
+    let policy = TrustPolicy::load(
         trust,
         &config.source.branch,
         NamedBytes {
@@ -220,7 +242,13 @@ pub(super) fn policy(config: &AgentConfig) -> Result<TrustPolicy, String> {
             .map(|(name, bytes)| NamedBytes { name, bytes }),
         &jiff::tz::TimeZone::system(),
     )
-    .map_err(|error| chain(&error))
+    .map_err(|error| chain(&error))?;
+    match &keyring {
+        Some((name, bytes)) => policy
+            .with_keyring(NamedBytes { name, bytes })
+            .map_err(|error| chain(&error)),
+        None => Ok(policy),
+    }
 }
 
 fn host_name() -> Option<DeviceId> {
@@ -231,9 +259,10 @@ fn host_name() -> Option<DeviceId> {
 /// Opens the device: takes its lock, so that no other agent works on the same state.
 pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
     let config = configuration(args)?;
-    if need == Need::Trust {
-        policy(&config).map_err(Failure::usage)?;
-    }
+    let doubts = match need {
+        Need::Trust => policy(&config).map_err(Failure::usage)?.warnings(),
+        Need::State => Vec::new(),
+    };
     let state = StateDir::open(&config.state_dir).map_err(|error| match error {
         StateDirError::Locked { .. } => Failure {
             lock: Lock::Others,
@@ -266,7 +295,7 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
         .map_err(|error| Failure::usage(chain(&error)))?;
     let report = journal.ledger().report.unwrap_or_default();
     let hub = Rc::new(Hub::new(report.clone()));
-    for warning in damaged.into_iter().chain(warnings) {
+    for warning in damaged.into_iter().chain(warnings).chain(doubts) {
         hub.tell(&Event::Notice(warning));
     }
     let settings = settings(&config, &args.config, device.clone(), renamed)?;

@@ -27,6 +27,9 @@ pub struct Args {
     /// OpenSSH allowed_signers; the configuration's by default.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
+    /// Certificates of those who sign with OpenPGP, as `gpg --export --armor` writes them; the configuration's by default.
+    #[arg(long, value_name = "FILE")]
+    pub openpgp_keyring: Option<PathBuf>,
     /// Judge for this branch; the configuration's by default.
     #[arg(long, value_name = "BRANCH")]
     pub branch: Option<String>,
@@ -36,7 +39,7 @@ pub struct Args {
     /// Public keys that count no more, one a line; the configuration's by default.
     #[arg(long, value_name = "FILE")]
     pub revoked: Option<PathBuf>,
-    /// The device's configuration; not read where --allowed-signers is given and this is not. [default:
+    /// The device's configuration; not read where --allowed-signers or --openpgp-keyring is given and this is not. [default:
     /// /etc/evenkeel/agent.toml]
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
@@ -102,6 +105,7 @@ pub fn answer(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<
         .skipped()
         .iter()
         .map(|line| format!("{line}; this line grants nothing"))
+        .chain(policy.warnings())
         .collect();
     let dir = args.repo.as_deref().unwrap_or(Path::new("."));
     let repo = LocalRepository::open(dir)
@@ -148,10 +152,11 @@ fn build_time() -> Timestamp {
 
 /// What the configuration says, with what the command line says in its place.
 fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<TrustPolicy> {
-    let (mut trust, branch) = match (&args.config, &args.allowed_signers) {
-        (None, Some(file)) => (trust_in(file), String::new()),
-        (Some(_), _) | (None, None) => {
-            let path = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+    let alone = args.allowed_signers.is_some() || args.openpgp_keyring.is_some();
+    let (mut trust, branch) = match &args.config {
+        None if alone => (TrustSection::default(), String::new()),
+        given => {
+            let path = given.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
             let config = configuration(path).map_err(|why| {
                 anyhow::Error::msg(format!(
                     "{why}\nhint: or name the trust set with --allowed-signers FILE"
@@ -160,6 +165,11 @@ fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Trus
             (config.trust, config.source.branch)
         }
     };
+    if let Some(file) = &args.openpgp_keyring {
+        trust.openpgp_keyring = Some(file.clone());
+    }
+    // Without a configuration the trust set is what is named here, and nothing else.
+    let no_ssh = args.config.is_none() && alone && args.allowed_signers.is_none();
     if let Some(file) = &args.allowed_signers {
         trust.allowed_signers.clone_from(file);
     }
@@ -167,7 +177,11 @@ fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Trus
         trust.revoked = Some(file.clone());
     }
     let branch = args.branch.as_deref().unwrap_or(&branch);
-    let signers = read(&trust.allowed_signers)?;
+    let signers = if no_ssh {
+        Vec::new()
+    } else {
+        read(&trust.allowed_signers)?
+    };
     let revoked = match &trust.revoked {
         Some(file) => Some((file.display().to_string(), read(file)?)),
         None => None,
@@ -184,18 +198,16 @@ fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Trus
             .map(|(name, bytes)| NamedBytes { name, bytes }),
         &TimeZone::system(),
     )?;
+    if let Some(file) = &trust.openpgp_keyring {
+        policy = policy.with_keyring(NamedBytes {
+            name: &file.display().to_string(),
+            bytes: &read(file)?,
+        })?;
+    }
     if args.bind_branch {
         policy.binding = Binding::Required;
     }
     Ok(policy)
-}
-
-/// `[trust]` as it is where nothing but a trust set is given.
-fn trust_in(allowed_signers: &Path) -> TrustSection {
-    TrustSection {
-        allowed_signers: allowed_signers.to_owned(),
-        ..TrustSection::default()
-    }
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -5,12 +5,15 @@ use super::allowed_signers::AllowedSigners;
 use super::approval;
 use super::commit::{Commit, CommitError};
 use super::key::Key;
+use super::openpgp::is_openpgp;
 use super::policy::{BRANCH_TRAILER, Binding, Signer, TrustPolicy};
 use super::sshsig::{ArmoredSignature, GIT_NAMESPACE};
 use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
 use super::verified::VerifiedCommit;
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::{CommitId, Timestamp};
+
+mod by_openpgp;
 
 /// Seconds by which dates may differ from what is known: people's clocks and time zones are wrong by hours. One day.
 const DATE_SLACK: i64 = 24 * 60 * 60;
@@ -82,7 +85,7 @@ pub(super) struct Inquiry<'a> {
     task: Task<'a>,
     raw: &'a RawCommit,
     checks: Vec<Check>,
-    key: Option<Key>,
+    fingerprint: Option<String>,
     key_type: Option<String>,
     principal: Option<String>,
 }
@@ -97,7 +100,7 @@ impl<'a> Inquiry<'a> {
             raw: task.raw,
             task,
             checks: Vec::new(),
-            key: None,
+            fingerprint: None,
             key_type: None,
             principal: None,
         }
@@ -113,7 +116,7 @@ impl<'a> Inquiry<'a> {
                 reason,
                 message,
                 principal: self.principal.take(),
-                fingerprint: self.key.as_ref().map(Key::fingerprint),
+                fingerprint: self.fingerprint.take(),
                 key_type: self.key_type.take(),
             })),
         };
@@ -126,12 +129,18 @@ impl<'a> Inquiry<'a> {
     fn run(&mut self, time_floor: Timestamp) -> Result<Proof, Failure> {
         let commit = self.object()?;
         self.dated(&commit)?;
-        let signature = self.signature(&commit)?;
-        self.key = Some(signature.key().clone());
-        self.key_type = Some(signature.key_type());
-        let signer = self.admitted(&signature, &commit, time_floor)?;
+        let signer = match commit.signature.as_deref() {
+            Some(armor) if is_openpgp(armor) => self.openpgp(armor, &commit, time_floor)?,
+            Some(_) | None => {
+                let signature = self.signature(&commit)?;
+                self.fingerprint = Some(signature.key().fingerprint());
+                self.key_type = Some(signature.key_type());
+                let signer = self.admitted(&signature, &commit, time_floor)?;
+                self.not_a_heartbeat_key(signature.key(), &signer)?;
+                signer
+            }
+        };
         self.principal = Some(signer.principal.clone());
-        self.not_a_heartbeat_key(signature.key(), &signer)?;
         match self.task.role {
             Role::Mainline => {
                 self.bound(&commit)?;

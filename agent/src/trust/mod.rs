@@ -2,7 +2,8 @@
 //!
 //! Owns the parsers of what decides about trust (commit objects, SSH signatures and certificates, allowed_signers,
 //! revocation lists) and the policy over them. Refuses what it cannot parse; it never repairs. Not supported yet, and
-//! refused with the reason `unsupported`: OpenPGP and X.509 signatures, DSA keys, RSA keys under 2048 or over 4096 bits.
+//! refused with the reason `unsupported`: X.509 signatures, DSA keys, RSA keys under 2048 or over 4096 bits; OpenPGP signatures
+//! without a keyring, or in a build without the feature `openpgp`.
 //!
 //! Verdicts agree with `git verify-commit` and `ssh-keygen -Y verify`, but for these, where we are stricter:
 //! - a signature header that is repeated, misplaced or belongs to another object format; a NUL byte; malformed author or
@@ -28,11 +29,13 @@ pub mod commit;
 mod decide;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod forge;
 mod inquiry;
 pub mod key;
 #[cfg(test)]
 pub(crate) mod keygen;
 pub mod krl;
+pub mod openpgp;
 mod pattern;
 pub mod policy;
 pub mod revoked;

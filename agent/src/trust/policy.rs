@@ -1,10 +1,14 @@
 //! Who may move this device, and to what: what a device trusts, and the door to judging by it.
 
+use std::sync::Arc;
+
 use evenkeel_schema::agent_config::{OnUnsigned, RootSection, Verify};
 use jiff::tz::TimeZone;
 
 use super::allowed_signers::{AllowedSigners, AllowedSignersError};
+use super::forge;
 use super::inquiry::{Inquiry, JudgedFor, Role, Task};
+use super::openpgp::{Keyring, KeyringError};
 use super::revoked::{Revoked, RevokedError};
 pub use super::scene::{Anchor, Decision, Memo, Scene};
 pub use super::verdict::{Check, CheckResult, Examination, Reason, Refused, Verdict};
@@ -61,6 +65,8 @@ pub struct TrustPolicy {
     pub root: Option<RootSection>,
     /// The fleet's name, where the owner gave it.
     pub fleet: Option<String>,
+    /// Who may sign with OpenPGP; `None`: nobody. Another trust set in the tree does not change it.
+    pub openpgp: Option<Arc<Keyring>>,
 }
 
 /// A file's name, for diagnostics, and its bytes.
@@ -81,6 +87,9 @@ pub enum PolicyError {
     /// The revoked keys.
     #[error(transparent)]
     Revoked(#[from] RevokedError),
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// The pin.
     #[error("trust.pin: {0}")]
     Pin(NotAnId),
@@ -109,6 +118,7 @@ impl TrustPolicy {
             heartbeat: Vec::new(),
             root: None,
             fleet: None,
+            openpgp: None,
         }
     }
 
@@ -133,8 +143,18 @@ impl TrustPolicy {
         if branch_signers.as_ref().is_some_and(Vec::is_empty) {
             return Err(PolicyError::NoBranchSigners(branch.to_owned()));
         }
+        let signers = match AllowedSigners::parse(allowed_signers.name, allowed_signers.bytes, zone)
+        {
+            // Then the keyring must name somebody.
+            Err(AllowedSignersError::Empty { file, skipped })
+                if section.openpgp_keyring.is_some() =>
+            {
+                AllowedSigners::nobody(&file, skipped)
+            }
+            parsed => parsed?,
+        };
         Ok(Self {
-            signers: AllowedSigners::parse(allowed_signers.name, allowed_signers.bytes, zone)?,
+            signers,
             revoked,
             branch: branch.to_owned(),
             binding: if section.bind_branch {
@@ -155,7 +175,31 @@ impl TrustPolicy {
             heartbeat: section.heartbeat.clone(),
             root: section.root.clone(),
             fleet: section.fleet.clone(),
+            openpgp: None,
         })
+    }
+
+    /// The same policy with signers that use OpenPGP: the bytes of the file that `trust.openpgp_keyring` names.
+    ///
+    /// # Errors
+    /// [`PolicyError::Keyring`]: nothing can be trusted without it.
+    pub fn with_keyring(mut self, keyring: NamedBytes<'_>) -> Result<Self, PolicyError> {
+        self.openpgp = Some(Arc::new(Keyring::parse(keyring)?));
+        Ok(self)
+    }
+
+    /// What the owner of the trust set should know: keys that stand for more people than they seem to, and what of the
+    /// keyring is not used. (For lines of allowed_signers that are not used, see [`AllowedSigners::skipped`].)
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let file = self.signers.file();
+        let lines = self.signers.lines().iter().flat_map(|line| {
+            forge::signer_line(line)
+                .into_iter()
+                .map(move |why| format!("{file}:{}: {why}", line.line))
+        });
+        let keyring = self.openpgp.iter().flat_map(|keyring| keyring.warnings());
+        lines.chain(keyring.cloned()).collect()
     }
 
     /// How much of the history [`TrustPolicy::decide`] has to see for a tip that descends like this.

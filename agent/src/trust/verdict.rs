@@ -76,7 +76,8 @@ pub struct Refused {
     pub message: String,
     /// As whom the key signs, where it is known.
     pub principal: Option<String>,
-    /// The key named in the signature, as `ssh-keygen -l` prints it. Known does not mean that the signature fits it.
+    /// The key named in the signature, as `ssh-keygen -l` prints it, or an OpenPGP fingerprint in upper-case digits. Known
+    /// does not mean that the signature fits it.
     pub fingerprint: Option<String>,
     /// That key's type.
     pub key_type: Option<String>,

@@ -97,13 +97,13 @@ impl VerifiedCommit {
         &self.signer.principal
     }
 
-    /// The signing key, as `ssh-keygen -l` prints it: `SHA256:...`.
+    /// The signing key, as `ssh-keygen -l` prints it: `SHA256:...`; an OpenPGP key by its fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.signer.fingerprint
     }
 
-    /// The signing key's type: `ssh-ed25519`.
+    /// The signing key's type: `ssh-ed25519`, `openpgp-ed25519`.
     #[must_use]
     pub fn key_type(&self) -> &str {
         &self.signer.key_type

@@ -77,6 +77,11 @@ pub(super) const TRUST: &[Key] = &[
         "OpenSSH allowed_signers; /etc/evenkeel/allowed_signers",
     ),
     key(
+        "openpgp_keyring",
+        Shape::Text,
+        "Certificates of those who sign with OpenPGP, armored or binary; a build without OpenPGP refuses it",
+    ),
+    key(
         "verify",
         Shape::Words(&["tip", "every-commit"]),
         "Which commits are judged: the tip, or each from the floor to it; tip",

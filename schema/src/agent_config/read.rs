@@ -336,6 +336,7 @@ fn trust(node: &Node, out: &mut Diagnostics) -> Option<TrustSection> {
     let standard = TrustSection::default();
     Some(TrustSection {
         allowed_signers: allowed_signers.unwrap_or(standard.allowed_signers),
+        openpgp_keyring: decode::optional(node, "openpgp_keyring", out, path),
         floor: floor.unwrap_or_default(),
         pin,
         fleet: decode::optional(node, "fleet", out, decode::filled_text),

@@ -47,6 +47,7 @@ client_key = "/etc/ck"
 ca_file = "/etc/ca"
 [trust]
 allowed_signers = "signers"
+openpgp_keyring = "/etc/keyring.asc"
 verify = "every-commit"
 on_unsigned = "advance-before"
 stale = "hold"
@@ -77,6 +78,10 @@ socket = "unix:///run/docker.sock"
 when = "never"
 "#).unwrap();
     assert_eq!(config.source.urls.len(), 4);
+    assert_eq!(
+        config.trust.openpgp_keyring,
+        Some(PathBuf::from("/etc/keyring.asc"))
+    );
     assert_eq!(config.device.labels["slot"], "3");
     assert_eq!(config.trust.max_age, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!(config.trust.floor, FloorPolicy::Seen);
