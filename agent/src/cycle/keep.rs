@@ -12,7 +12,7 @@ use crate::domain::history::{Deployment, DeploymentResult, GoodRevision, Ledger,
 use crate::domain::observed::ObservedState;
 use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
-use crate::plan::{self, Action, Mode, Plan};
+use crate::plan::{self, Action, Left, Mode, Plan, Step};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
@@ -25,6 +25,8 @@ pub(super) struct Kept {
     pub(super) steps: usize,
     /// What could not be done.
     pub(super) blocked: Vec<String>,
+    /// Why some of it was left as it is, where the owner does not allow it any more.
+    pub(super) excluded: Option<String>,
     /// How well what runs is.
     pub(super) wellness: Wellness,
 }
@@ -52,28 +54,22 @@ impl<W: World> Agent<W> {
             self.world.files().sweep(&trial.paths);
         }
         let observed = self.observe(&state, &ledger.inventory).await;
-        let plan = plan::plan(&state, &observed, &ledger.inventory, Mode::Keep);
-        let drift: Vec<String> = plan
-            .steps
-            .iter()
-            .map(|step| format!("{}: {}", step.resource, step.because))
-            .collect();
-        self.tell_drift(&drift);
-        let excluded = self.limited(&state).violations;
-        if !plan.steps.is_empty()
-            && let Some(violation) = excluded.first()
-        {
+        let excluded = self.excluded(good, &state, why);
+        let (plan, left) = self.plan_keep(&state, &observed, &ledger.inventory, &excluded.left);
+        self.tell_drift(&drift_of(plan.steps.iter().chain(&left)));
+        if excluded.all {
             let wellness = self.tell_apps(&state, &observed).await;
             return Ok(Kept {
                 steps: 0,
-                blocked: vec![format!(
-                    "the guard of this device excludes the good revision {}, so it is left as it runs: {violation}",
-                    good.commit().short()
-                )],
+                blocked: Vec::new(),
+                excluded: excluded.why(good, &plan.steps),
                 wellness,
             });
         }
-        let mut kept = self.heal(&state, &plan, &observed, &ledger).await?;
+        let mut kept = self
+            .heal(&state, &plan, &observed, &ledger, &excluded.left)
+            .await?;
+        kept.excluded = excluded.why(good, &left);
         self.session.applied(&self.world, good.commit());
         kept.wellness = if touches_services(&plan) && kept.steps > 0 {
             self.await_wellness(&state).await
@@ -81,7 +77,7 @@ impl<W: World> Agent<W> {
             self.tell_apps(&state, &observed).await
         };
         if kept.blocked.is_empty() {
-            self.tell_drift(&[]);
+            self.tell_drift(&drift_of(&left));
             if ledger.trial.is_some() {
                 journal.end_trial(None)?;
             }
@@ -99,6 +95,7 @@ impl<W: World> Agent<W> {
         plan: &Plan,
         observed: &ObservedState,
         ledger: &Ledger,
+        left: &Left,
     ) -> Result<Kept, CycleError> {
         let mut blocked: Vec<String> = plan
             .blocked
@@ -110,12 +107,13 @@ impl<W: World> Agent<W> {
             return Ok(Kept {
                 steps: 0,
                 blocked,
+                excluded: None,
                 wellness: Wellness::Unknown,
             });
         }
         self.session.phase(&self.world, Phase::Applying);
         let contents = self.contents_for(plan)?;
-        if let Err(waiting) = self.pull_missing(state, observed).await {
+        if let Err(waiting) = self.pull_missing(state, observed, left).await {
             // Not a reason to leave anything else undone.
             self.session.notice(&self.world, &waiting.message);
         }
@@ -135,6 +133,7 @@ impl<W: World> Agent<W> {
         Ok(Kept {
             steps,
             blocked,
+            excluded: None,
             wellness: Wellness::Unknown,
         })
     }
@@ -203,7 +202,13 @@ impl<W: World> Agent<W> {
     fn outcome_of(&self, why: &Why, at: &CommitId, kept: &Kept, moved: bool) -> Outcome {
         let blocked = || kept.blocked.join("; ");
         match why {
-            Why::Rejected(rejection) => rejected(rejection),
+            Why::Rejected(rejection) => match (rejected(rejection), &kept.excluded) {
+                (Outcome::Rejected { reason, message }, Some(excluded)) => Outcome::Rejected {
+                    reason,
+                    message: format!("{message}\n{excluded}"),
+                },
+                (outcome, _) => outcome,
+            },
             Why::Refused(refusal) => Outcome::Unhealthy {
                 commit: refusal.commit.clone(),
                 why: refusal.why.clone(),
@@ -211,6 +216,11 @@ impl<W: World> Agent<W> {
             Why::TriesSpent(commit, _) => Outcome::Unhealthy {
                 commit: commit.clone(),
                 why: why_text(why),
+            },
+            // Before anything else that may wait: a person has to act.
+            _ if kept.excluded.is_some() => Outcome::Rejected {
+                reason: "guard".to_owned(),
+                message: kept.excluded.clone().unwrap_or_default(),
             },
             _ if !kept.blocked.is_empty() => Outcome::Deferred {
                 reason: "blocked".to_owned(),
@@ -287,12 +297,7 @@ impl<W: World> Agent<W> {
             let state = self.world.journal().kept_state(good.content())?;
             let observed = self.observe(&state, &ledger.inventory).await;
             let plan = plan::plan(&state, &observed, &ledger.inventory, Mode::Keep);
-            let drift: Vec<String> = plan
-                .steps
-                .iter()
-                .map(|step| format!("{}: {}", step.resource, step.because))
-                .collect();
-            self.tell_drift(&drift);
+            self.tell_drift(&drift_of(&plan.steps));
             self.tell_apps(&state, &observed).await;
         }
         Ok(later(match why {
@@ -352,6 +357,14 @@ impl<W: World> Agent<W> {
         self.world.journal().refuse(&refusal)?;
         self.keep(good, &Why::Refused(refusal)).await.map(later)
     }
+}
+
+/// What differs, in words.
+fn drift_of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Vec<String> {
+    steps
+        .into_iter()
+        .map(|step| format!("{}: {}", step.resource, step.because))
+        .collect()
 }
 
 fn rejected(rejection: &Rejection) -> Outcome {

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::path::AbsPath;
 
+use super::inventory::services_of;
 use super::session::chain;
 use super::{Agent, CycleError, Interruption};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{Ledger, Refusal, Trial};
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
+use crate::domain::resource::ResourceId;
 use crate::domain::revision::CommitId;
-use crate::plan::{self, Action, Mode, Plan};
+use crate::plan::{self, Action, Left, Mode, Plan};
 use crate::port::clock::Clock as _;
 use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
@@ -111,7 +113,10 @@ impl<W: World> Agent<W> {
             let message = format!("{}: {}", blocked.resource, blocked.why);
             return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
         }
-        if let Err(waiting) = self.pull_missing(&resolved.state, &observed).await {
+        if let Err(waiting) = self
+            .pull_missing(&resolved.state, &observed, &Left::default())
+            .await
+        {
             return Ok(Preparation::Waiting(waiting));
         }
         self.announce_staging(commit, &resolved, &plan, ledger)?;
@@ -210,16 +215,16 @@ impl<W: World> Agent<W> {
         &self,
         desired: &DesiredState,
         observed: &ObservedState,
+        left: &Left,
     ) -> Result<(), Waiting> {
         let present = match &observed.engine {
             Seen::Present(view) => &view.images,
             Seen::Absent => return Ok(()),
             Seen::Unknown(why) => return Err(Waiting::new("engine", why.clone())),
         };
-        let missing: BTreeSet<&ImageRef> = desired
-            .apps
-            .values()
-            .flat_map(|app| app.services.values().map(|service| &service.image))
+        let missing: BTreeSet<&ImageRef> = services_of(desired)
+            .filter(|id| !left.has(&ResourceId::Service(id.clone())))
+            .filter_map(|id| Some(&desired.apps.get(&id.app)?.services.get(&id.service)?.image))
             .filter(|image| !present.contains_key(image.as_str()))
             .collect();
         for image in missing {

@@ -9,7 +9,7 @@ use crate::domain::history::{GoodRevision, Ledger};
 use crate::domain::observed::ObservedState;
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::{CommitId, ContentId};
-use crate::plan::{self, Action, Mode, Plan};
+use crate::plan::{self, Action, Blocked, Mode, Plan};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
@@ -121,16 +121,33 @@ impl<W: World> Agent<W> {
                 reason: "journal".to_owned(),
                 message: chain(&error),
             })?;
-        let preview = self
-            .preview_of("keep", good.commit().clone(), kept, ledger, Mode::Keep)
-            .await;
+        let observed = self.observe(&kept.state, &ledger.inventory).await;
+        let excluded = self.excluded(good, &kept.state, why);
+        let (mut plan, left) =
+            self.plan_keep(&kept.state, &observed, &ledger.inventory, &excluded.left);
+        if excluded.all {
+            plan = Plan::default();
+        }
+        plan.blocked.extend(left.iter().map(|step| Blocked {
+            resource: step.resource.clone(),
+            why: format!("{step}: the guard of this device excludes it"),
+        }));
+        let excluded = excluded.why(good, &[]);
+        let why_not = match why {
+            Why::AtTip => None,
+            _ => Some(why_text(why)),
+        };
         Ok(Preview {
-            why: match why {
-                Why::AtTip => None,
-                _ => Some(why_text(why)),
+            target: "keep",
+            revision: Some(good.commit().clone()),
+            code: if excluded.is_some() { 3 } else { code_of(why) },
+            why: match (why_not, excluded) {
+                (Some(why), Some(excluded)) => Some(format!("{why}; {excluded}")),
+                (why, excluded) => why.or(excluded),
             },
-            code: code_of(why),
-            ..preview
+            contents: self.shown(&plan, kept.contents),
+            plan,
+            observed,
         })
     }
 
@@ -144,7 +161,19 @@ impl<W: World> Agent<W> {
     ) -> Preview {
         let observed = self.observe(&resolved.state, &ledger.inventory).await;
         let plan = plan::plan(&resolved.state, &observed, &ledger.inventory, mode);
-        let mut contents = resolved.contents;
+        Preview {
+            target,
+            revision: Some(revision),
+            why: None,
+            code: 0,
+            contents: self.shown(&plan, resolved.contents),
+            plan,
+            observed,
+        }
+    }
+
+    /// The contents that a diff may show: new ones without secrets, and what stands there now.
+    fn shown(&self, plan: &Plan, mut contents: Contents) -> Contents {
         for step in &plan.steps {
             match &step.action {
                 Action::WriteFile { file, .. } if file.secret => {
@@ -160,15 +189,7 @@ impl<W: World> Agent<W> {
                 _ => {}
             }
         }
-        Preview {
-            target,
-            revision: Some(revision),
-            why: None,
-            code: 0,
-            plan,
-            observed,
-            contents,
-        }
+        contents
     }
 }
 

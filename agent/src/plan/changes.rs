@@ -12,7 +12,7 @@ use evenkeel_schema::path::AbsPath;
 use evenkeel_schema::service::Service;
 
 use super::services::{Services, Standing};
-use super::{Action, Step, compose};
+use super::{Action, Left, Step, compose};
 use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::resource::{ResourceId, ServiceId};
 
@@ -101,6 +101,7 @@ pub(super) fn steps(
     desired: &DesiredState,
     changed: &BTreeSet<&AbsPath>,
     services: &Services,
+    left: &Left,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     for (app, declared) in &desired.apps {
@@ -151,7 +152,9 @@ pub(super) fn steps(
             action: Action::SignalContainer { id, signal },
         });
     }
-    reloads.retain(|unit, _| !restarts.contains_key(unit));
+    let allowed = |unit: &str| !left.has(&ResourceId::Unit(unit.to_owned()));
+    restarts.retain(|unit, _| allowed(unit));
+    reloads.retain(|unit, _| allowed(unit) && !restarts.contains_key(unit));
     let reloads = reloads
         .into_iter()
         .map(|(unit, path)| (unit, path, OnChange::ReloadUnit(unit.clone())));

@@ -9,7 +9,7 @@ use evenkeel_schema::app::OnRemove;
 use evenkeel_schema::path::AbsPath;
 
 use super::text::short;
-use super::{Action, Blocked, Step};
+use super::{Action, Blocked, Left, Step};
 use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::{Inventory, OwnedFile};
 use crate::domain::observed::{FileKind, ObservedFile, ObservedState, Seen};
@@ -36,12 +36,16 @@ pub(super) fn plan<'a>(
     desired: &'a DesiredState,
     observed: &ObservedState,
     inventory: &Inventory,
+    left: &Left,
 ) -> Files<'a> {
     let mut files = Files::default();
     let mut declared: Vec<_> = desired.files().collect();
     declared.sort_by_key(|(_, path, _)| *path);
     for (_, path, file) in &declared {
         let resource = ResourceId::File((*path).clone());
+        if left.has(&resource) {
+            continue;
+        }
         let seen = match observed.files.get(*path) {
             Some(Seen::Present(seen)) => Some(seen),
             Some(Seen::Absent) => None,

@@ -5,6 +5,7 @@ mod compose;
 pub mod container;
 pub mod diff;
 mod files;
+mod left;
 #[cfg(test)]
 mod model;
 mod networks_volumes;
@@ -25,6 +26,7 @@ use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::Inventory;
 use crate::domain::observed::{EngineView, ObservedState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
+pub use left::Left;
 use services::Services;
 pub use text::short;
 
@@ -192,7 +194,19 @@ pub fn plan(
     inventory: &Inventory,
     mode: Mode,
 ) -> Plan {
-    let files = files::plan(desired, observed, inventory);
+    plan_leaving(desired, observed, inventory, mode, &Left::default())
+}
+
+/// As [`plan`], with some resources left as they are.
+#[must_use]
+pub fn plan_leaving(
+    desired: &DesiredState,
+    observed: &ObservedState,
+    inventory: &Inventory,
+    mode: Mode,
+    left: &Left,
+) -> Plan {
+    let files = files::plan(desired, observed, inventory, left);
     let changed: BTreeSet<&AbsPath> = files.changed.iter().copied().collect();
     let mut plan = Plan {
         steps: Vec::new(),
@@ -207,13 +221,17 @@ pub fn plan(
             plan.blocked.extend(blocked);
             plan.steps.extend(files.clearing);
             plan.steps.extend(files.writes);
-            plan.steps
-                .extend(changes::steps(desired, &changed, &Services::default()));
+            plan.steps.extend(changes::steps(
+                desired,
+                &changed,
+                &Services::default(),
+                left,
+            ));
             plan.steps.extend(files.removals);
             return plan;
         }
     };
-    let infrastructure = networks_volumes::plan(desired, view);
+    let infrastructure = networks_volumes::plan(desired, view, left);
     let services = services::plan(&services::Question {
         desired,
         view,
@@ -221,8 +239,9 @@ pub fn plan(
         mode,
         changed: &changed,
         rebuilt: &infrastructure.rebuilt,
+        left,
     });
-    let follow_ups = changes::steps(desired, &changed, &services);
+    let follow_ups = changes::steps(desired, &changed, &services, left);
     plan.blocked.extend(infrastructure.blocked);
     plan.blocked.extend(services.blocked);
     plan.steps.extend(services.removals);

@@ -12,7 +12,7 @@ use evenkeel_schema::name::AppName;
 use evenkeel_schema::service::{Network, Volume, print};
 
 use super::container::spec;
-use super::{Action, Blocked, Step, compose};
+use super::{Action, Blocked, Left, Step, compose};
 use crate::domain::desired::{DesiredApp, DesiredState};
 use crate::domain::observed::{EngineView, Owned};
 use crate::domain::resource::{ResourceId, ServiceId};
@@ -32,17 +32,24 @@ pub(super) struct Infrastructure {
     pub(super) blocked: Vec<Blocked>,
 }
 
-pub(super) fn plan(desired: &DesiredState, view: &EngineView) -> Infrastructure {
+pub(super) fn plan(desired: &DesiredState, view: &EngineView, left: &Left) -> Infrastructure {
     let mut found = Infrastructure::default();
     let mut wanted = BTreeSet::new();
     for (app, declared) in &desired.apps {
         let (networks, volumes) = used(desired, app, declared);
         for (name, (key, network)) in networks {
-            found.network(view, app, &name, &key, &network);
+            let seen = view.networks.get(&name);
+            let kept = left.has(&ResourceId::Network(name.clone()))
+                || (left.joins(&name) && seen.is_some());
+            if !kept {
+                found.network(seen, app, &name, &key, &network);
+            }
             wanted.insert(name);
         }
         for (name, (key, volume)) in volumes {
-            found.volume(view, app, &name, &key, &volume);
+            if !left.has(&ResourceId::Volume(name.clone())) {
+                found.volume(view, app, &name, &key, &volume);
+            }
         }
     }
     for (name, owned) in &view.networks {
@@ -151,14 +158,13 @@ fn not_ours(what: &str, name: &str) -> String {
 impl Infrastructure {
     fn network(
         &mut self,
-        view: &EngineView,
+        seen: Option<&Owned>,
         app: &AppName,
         name: &str,
         key: &str,
         network: &Network,
     ) {
         let resource = ResourceId::Network(name.to_owned());
-        let seen = view.networks.get(name);
         if network.external {
             if seen.is_none() {
                 let why = missing_external("network", name);

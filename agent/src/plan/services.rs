@@ -10,7 +10,7 @@ use evenkeel_schema::service::Restart;
 
 use super::container::{differences, spec};
 use super::text::short;
-use super::{Action, Blocked, Mode, Step, changes, compose};
+use super::{Action, Blocked, Left, Mode, Step, changes, compose};
 use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{DesiredApp, DesiredState};
 use crate::domain::history::Inventory;
@@ -53,6 +53,8 @@ pub(super) struct Question<'a> {
     pub(super) changed: &'a BTreeSet<&'a AbsPath>,
     /// Networks (by their names in the engine) that are made again.
     pub(super) rebuilt: &'a BTreeSet<String>,
+    /// What stays as it is, running or not.
+    pub(super) left: &'a Left,
 }
 
 pub(super) fn plan(question: &Question<'_>) -> Services {
@@ -71,14 +73,18 @@ pub(super) fn plan(question: &Question<'_>) -> Services {
                 app: app.clone(),
                 service: name.clone(),
             };
-            services.clear(question, &id);
+            if !question.left.has(&ResourceId::Service(id.clone())) {
+                services.clear(question, &id);
+            }
         }
         for name in &order {
             let id = ServiceId {
                 app: app.clone(),
                 service: name.clone(),
             };
-            services.settle(question, declared, &id);
+            if !question.left.has(&ResourceId::Service(id.clone())) {
+                services.settle(question, declared, &id);
+            }
         }
     }
     services.follow(question);

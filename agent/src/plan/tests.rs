@@ -2,6 +2,7 @@
 
 mod containers;
 mod files;
+mod left;
 mod properties;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@
 mod device;
 mod everywhere;
 mod floor;
+mod limits;
 mod trouble;
 
 use std::collections::BTreeMap;
