@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::cycle::trust_state::TrustState;
 use crate::cycle::{Again, Agent, Interruption, Passed, Preview};
 use crate::domain::history::{Deployment, GoodRevision, Ledger, Pin};
 use crate::domain::outcome::Outcome;
@@ -47,6 +48,8 @@ pub enum Ask {
     Resume,
     /// Set the anti-rollback floor to this commit.
     ResetFloor(CommitId),
+    /// The trust state.
+    Trust,
 }
 
 /// What the loop answers.
@@ -58,6 +61,8 @@ pub enum Answer {
     Plan(Box<Preview>),
     /// The deployments, newest first.
     History(Vec<Deployment>),
+    /// The trust state.
+    Trust(Box<TrustState>),
     /// Done; one sentence.
     Done(String),
     /// Could not be done.
@@ -347,6 +352,7 @@ impl<'a, W: World> Daemon<'a, W> {
                     Err(error) => failed(1, &error),
                 }
             }
+            Ask::Trust => Answer::Trust(Box::new(self.agent.trust_state())),
             Ask::ResetFloor(commit) => match self.agent.reset_floor(&commit) {
                 Ok(floor) => Answer::Done(format!(
                     "the floor is {} now (generation {}): the next pass takes a tip that descends from it",
@@ -400,7 +406,8 @@ impl<'a, W: World> Daemon<'a, W> {
                 | Ask::Rollback(_)
                 | Ask::Pause
                 | Ask::Resume
-                | Ask::ResetFloor(_) => continue,
+                | Ask::ResetFloor(_)
+                | Ask::Trust => continue,
             };
             let _ = reply.send(answer);
         }

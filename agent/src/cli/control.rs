@@ -53,6 +53,8 @@ pub enum Request {
         /// Its full id.
         to: CommitId,
     },
+    /// The trust state.
+    Trust,
 }
 
 /// One line of an answer.
@@ -150,6 +152,7 @@ async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) ->
         Request::Pause => Ask::Pause,
         Request::Resume => Ask::Resume,
         Request::ResetFloor { to } => Ask::ResetFloor(to),
+        Request::Trust => Ask::Trust,
     };
     let mut events = hub.listen();
     let (reply, mut answer) = oneshot::channel();
@@ -219,6 +222,11 @@ pub fn line_of(answer: &Answer, hub: &Hub) -> Line {
             code: super::code::DONE,
             text: String::new(),
             json: show::history::json(history),
+        },
+        Answer::Trust(state) => Line::Answer {
+            code: super::code::DONE,
+            text: String::new(),
+            json: show::trust::json(state),
         },
         Answer::Done(text) => Line::Answer {
             code: super::code::DONE,

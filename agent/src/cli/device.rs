@@ -432,6 +432,7 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
         Request::Pause => Ask::Pause,
         Request::Resume => Ask::Resume,
         Request::ResetFloor { to } => Ask::ResetFloor(to.clone()),
+        Request::Trust => Ask::Trust,
     };
     let answer = match daemon.begin(Asked { ask, reply }).await {
         Pass::Needed => {

@@ -2,8 +2,9 @@
 
 use clap::Subcommand;
 
-use super::control::Request;
-use super::{ConfigArgs, code, device, fail};
+use super::control::{Line, Request};
+use super::reach::{Reached, reach};
+use super::{ConfigArgs, answer, code, device, fail, show};
 
 /// The trust state of this device.
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,17 @@ pub struct Args {
 enum Command {
     /// Set the anti-rollback floor: after this the device takes a tip that descends from the commit.
     Reset(ResetArgs),
+    /// The trust set in force: each key, where it comes from, what it may do and until when; and the floor.
+    Status(StatusArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +44,36 @@ struct ResetArgs {
 
 /// Runs it.
 pub fn run(args: &Args) -> u8 {
-    let Command::Reset(args) = &args.command;
+    match &args.command {
+        Command::Reset(args) => reset(args),
+        Command::Status(args) => status(args),
+    }
+}
+
+fn status(args: &StatusArgs) -> u8 {
+    let json = match reach(&args.config, &Request::Trust, device::Need::State) {
+        Ok(Reached::Answered(Line::Answer { code, text, json })) => {
+            if code != code::DONE {
+                return fail(code, &text);
+            }
+            json
+        }
+        Ok(Reached::Answered(Line::Event(_))) => {
+            return fail(code::FAILED, "the daemon gave no answer");
+        }
+        Ok(Reached::Opened(device)) => show::trust::json(&device.agent.trust_state()),
+        Err(failure) => return failure.tell(),
+    };
+    let usable = json["problem"].is_null();
+    if args.json {
+        answer(&json.to_string());
+    } else {
+        answer(&show::trust::human(&json, show::Style::of_stdout()));
+    }
+    if usable { code::DONE } else { code::USAGE }
+}
+
+fn reset(args: &ResetArgs) -> u8 {
     match args.to.parse() {
         Ok(to) => device::ask_or_do(&args.config, &Request::ResetFloor { to }, args.json),
         Err(error) => fail(code::USAGE, &format!("--to: {error}")),

@@ -17,6 +17,7 @@ mod steps;
 mod tell;
 #[cfg(test)]
 mod tests;
+pub mod trust_state;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -62,6 +62,7 @@ impl<W: World> Agent<W> {
             report.phase = phase;
             report.device = self.settings.device.to_string();
             report.branch.clone_from(&self.settings.branch);
+            report.warnings = self.trust_warnings();
             report.revision.last_good = ledger.last_good().map(|good| good.commit().clone());
         });
         if let Err(error) = self.world.journal().save_report(&self.session.report()) {

@@ -146,6 +146,9 @@ pub struct Report {
     pub drift: Vec<String>,
     /// The poll.
     pub poll: Poll,
+    /// What a person should see to before it hinders the device: keys that end soon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How one cycle ended. Drives the log line, the report and the exit code alike.

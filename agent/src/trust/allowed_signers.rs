@@ -182,6 +182,19 @@ impl SignerLine {
             .map(String::as_str)
             .find(|name| !name.starts_with('!') && self.speaks_for(name))
     }
+
+    /// Whether it speaks for nobody but `signers` (patterns). One that gives a pattern does where they have the very same.
+    #[must_use]
+    pub fn speaks_only_for(&self, signers: &[String]) -> bool {
+        let mut given = self.principals.iter().filter(|name| !name.starts_with('!'));
+        given.all(|name| {
+            if pattern::is_pattern(name) {
+                signers.contains(name)
+            } else {
+                pattern::matches_list(name, signers.iter().map(String::as_str))
+            }
+        })
+    }
 }
 
 /// A trust set.

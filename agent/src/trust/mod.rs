@@ -36,6 +36,7 @@ pub mod key;
 pub(crate) mod keygen;
 pub mod krl;
 pub mod openpgp;
+pub mod overview;
 mod pattern;
 pub mod policy;
 pub mod revoked;

@@ -1,5 +1,6 @@
 //! Who may move this device, and to what: what a device trusts, and the door to judging by it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use evenkeel_schema::agent_config::{OnUnsigned, RootSection, Verify};
@@ -45,12 +46,16 @@ pub struct TrustPolicy {
     pub signers: AllowedSigners,
     /// Keys that count no more.
     pub revoked: Revoked,
+    /// The file that lists them, where one is configured.
+    pub revoked_file: Option<String>,
     /// The branch that is tracked.
     pub branch: String,
     /// Whether a commit must name it.
     pub binding: Binding,
     /// Who may sign this branch (patterns of principals); `None`: every signer.
     pub branch_signers: Option<Vec<String>>,
+    /// Who may sign which branch; for showing it.
+    pub branches: BTreeMap<String, Vec<String>>,
     /// The first commit ever taken must descend from this one.
     pub pin: Option<CommitId>,
     /// Which commits are judged.
@@ -108,9 +113,11 @@ impl TrustPolicy {
         Self {
             signers,
             revoked: Revoked::default(),
+            revoked_file: None,
             branch: String::new(),
             binding: Binding::NotRequired,
             branch_signers: None,
+            branches: BTreeMap::new(),
             pin: None,
             verify: Verify::Tip,
             on_unsigned: OnUnsigned::Hold,
@@ -134,6 +141,7 @@ impl TrustPolicy {
         revoked: Option<NamedBytes<'_>>,
         zone: &TimeZone,
     ) -> Result<Self, PolicyError> {
+        let revoked_file = revoked.map(|file| file.name.to_owned());
         let revoked = match (&section.revoked, revoked) {
             (_, Some(file)) => Revoked::parse(file.name, file.bytes)?,
             (None, None) => Revoked::default(),
@@ -156,6 +164,7 @@ impl TrustPolicy {
         Ok(Self {
             signers,
             revoked,
+            revoked_file,
             branch: branch.to_owned(),
             binding: if section.bind_branch {
                 Binding::Required
@@ -163,6 +172,7 @@ impl TrustPolicy {
                 Binding::NotRequired
             },
             branch_signers,
+            branches: section.branches.clone(),
             pin: section
                 .pin
                 .as_ref()

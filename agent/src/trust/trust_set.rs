@@ -364,7 +364,7 @@ impl<'a> Sets<'a> {
             };
             names_one
                 && line.allows_namespace(GIT_NAMESPACE)
-                && line.principal_among(&policy.heartbeat).is_none()
+                && !line.speaks_only_for(&policy.heartbeat)
                 && !policy.revoked.contains(&line.key)
                 && line
                     .valid_before

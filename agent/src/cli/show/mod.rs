@@ -7,5 +7,6 @@ pub mod status;
 mod style;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 
 pub use style::Style;

@@ -26,6 +26,10 @@ pub fn human(report: &Report, now: Timestamp, style: Style) -> String {
             style.paint(Tone::Warning, &format!("! {notice}"))
         );
     }
+    for warning in &report.warnings {
+        let text = format!("! {warning}");
+        let _ = writeln!(out, "{}", style.paint(Tone::Warning, &text));
+    }
     if !report.conditions.is_empty() {
         let _ = writeln!(out, "\n{}", style.paint(Tone::Strong, "Conditions"));
         for condition in &report.conditions {

@@ -67,6 +67,7 @@ fn report() -> Report {
             next: Some(Timestamp(NOW.0 + 48)),
             error: None,
         },
+        warnings: Vec::new(),
     }
 }
 
@@ -93,6 +94,18 @@ Drift
 
 Last poll 12s ago, next in 48s"
     );
+}
+
+#[test]
+fn status_tells_what_a_person_should_see_to_in_time() {
+    let mut report = report();
+    report.warnings = vec!["the key of a (f:1) counts until 2026-03-31T00:00:00Z".to_owned()];
+    let text = status::human(&report, NOW, Style::Plain);
+    assert!(
+        text.contains("\n! the key of a (f:1) counts until"),
+        "{text}"
+    );
+    assert_eq!(status::json(&report)["warnings"][0], report.warnings[0]);
 }
 
 #[test]
