@@ -76,7 +76,7 @@ pub struct TrustSection {
     pub pin: Option<String>,
     /// What `fleet.toml` must name.
     pub fleet: Option<String>,
-    /// A list of revoked public keys, one a line.
+    /// What counts no more: an OpenSSH KRL, or public keys, one a line.
     pub revoked: Option<PathBuf>,
     /// The tip's signed message must carry `Fleet-Branch: <branch>`.
     pub bind_branch: bool,

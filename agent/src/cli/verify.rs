@@ -36,7 +36,7 @@ pub struct Args {
     /// The commit's message must name that branch (`Fleet-Branch: <branch>`), as with trust.bind_branch.
     #[arg(long, requires = "branch")]
     pub bind_branch: bool,
-    /// Public keys that count no more, one a line; the configuration's by default.
+    /// What counts no more, an OpenSSH KRL or public keys, one a line; the configuration's by default.
     #[arg(long, value_name = "FILE")]
     pub revoked: Option<PathBuf>,
     /// The device's configuration; not read where --allowed-signers or --openpgp-keyring is given and this is not. [default:

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use super::certificate::Certificate;
 use super::key::{Key, KeyError};
 use super::pattern;
-use super::sshsig::Touch;
+use super::sshsig::{ArmoredSignature, Touch};
 use crate::domain::revision::Timestamp;
 
 /// The largest file taken: some thousand signers.
@@ -298,6 +298,18 @@ impl AllowedSigners {
         self.lines.iter().filter(move |line| {
             line.role == Role::Signer && line.key == *key && line.principal().is_some()
         })
+    }
+
+    /// Whether a signature's key, or the certificate it came in, may speak as one of these. The signature is not judged
+    /// by this, nor the certificate.
+    #[must_use]
+    pub fn may_speak_as(&self, signature: &ArmoredSignature, signers: &[String]) -> bool {
+        self.lines_of(signature.key())
+            .any(|line| line.names_one_of(signers))
+            || signature.certificate().is_some_and(|certificate| {
+                self.lines_certifying(certificate.authority())
+                    .any(|line| line.certified_among(certificate, signers).is_some())
+            })
     }
 
     /// The lines on which this key certifies others.

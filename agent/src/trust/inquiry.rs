@@ -4,7 +4,6 @@ use super::admission::{Among, Statement, reason_of};
 use super::allowed_signers::AllowedSigners;
 use super::approval;
 use super::commit::{Commit, CommitError};
-use super::key::Key;
 use super::openpgp::is_openpgp;
 use super::policy::{BRANCH_TRAILER, Binding, Signer, TrustPolicy};
 use super::sshsig::{ArmoredSignature, GIT_NAMESPACE};
@@ -136,7 +135,7 @@ impl<'a> Inquiry<'a> {
                 self.fingerprint = Some(signature.key().fingerprint());
                 self.key_type = Some(signature.key_type());
                 let signer = self.admitted(&signature, &commit, time_floor)?;
-                self.not_a_heartbeat_key(signature.key(), &signer)?;
+                self.not_a_heartbeat_key(&signature, &signer)?;
                 signer
             }
         };
@@ -245,19 +244,20 @@ impl<'a> Inquiry<'a> {
     }
 
     /// A key that may say that the branch is alive may do nothing else.
-    fn not_a_heartbeat_key(&mut self, key: &Key, signer: &Signer) -> Result<(), Failure> {
+    fn not_a_heartbeat_key(
+        &mut self,
+        signature: &ArmoredSignature,
+        signer: &Signer,
+    ) -> Result<(), Failure> {
         let heartbeat = &self.policy.heartbeat;
-        let named = self
-            .task
-            .signers
-            .lines_of(key)
-            .any(|line| line.names_one_of(heartbeat))
+        let named = self.task.signers.may_speak_as(signature, heartbeat)
             || heartbeat.contains(&signer.principal);
         let beats = match self.task.role {
             Role::Heartbeat | Role::SideHeartbeat => true,
             Role::Mainline | Role::Side => false,
         };
         if named && !beats {
+            let key = signature.key();
             let message = format!(
                 "its key {key} may only make heartbeats (trust.heartbeat): commits that change nothing, on top of one parent"
             );

@@ -249,3 +249,33 @@ impl Case<'_> {
         }
     }
 }
+
+/// A signature's armor around these bytes.
+pub(crate) fn armored(blob: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("-----BEGIN SSH SIGNATURE-----\n");
+    for row in blob.chunks(48) {
+        for chunk in row.chunks(3) {
+            let word = chunk
+                .iter()
+                .fold(0_u32, |word, byte| (word << 8) | u32::from(*byte))
+                << (8 * (3 - chunk.len()));
+            text.extend((0..4).map(|digit| {
+                if digit > chunk.len() {
+                    '='
+                } else {
+                    char::from(DIGITS[((word >> (18 - 6 * digit)) & 63) as usize])
+                }
+            }));
+        }
+        text.push('\n');
+    }
+    text.push_str("-----END SSH SIGNATURE-----\n");
+    text
+}
+
+/// The bytes in a signature's armor.
+pub(crate) fn unarmored(armor: &str) -> Vec<u8> {
+    let digits = armor.lines().filter(|line| !line.starts_with('-'));
+    super::key::decode_base64(digits.flat_map(str::bytes)).unwrap()
+}

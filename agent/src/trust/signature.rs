@@ -160,3 +160,7 @@ fn presence(trailer: &[u8]) -> Result<Presence, SignatureError> {
         Presence::Verified
     })
 }
+
+#[cfg(test)]
+#[path = "signature/tests.rs"]
+mod tests;

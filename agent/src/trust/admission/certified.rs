@@ -387,3 +387,35 @@ fn a_listed_certificate_is_no_signer_and_says_what_to_write_instead() {
     let why = case.ours(0, Among::Everyone).unwrap_err();
     assert!(why.contains("with the option cert-authority"), "{why}");
 }
+
+#[test]
+fn a_certificate_that_may_speak_as_one_of_the_named_is_found_among_them() {
+    let desk = desk();
+    desk.certify("a", "alice", "ca", &["-I", "a", "-n", "dev@x,beat@x"]);
+    let heartbeat = ["beat@x".to_owned()];
+    for (signers, signed, wanted) in [
+        (line(&desk, "*@x", "cert-authority", "ca"), "a-cert", true),
+        (
+            line(&desk, "dev@x", "cert-authority", "ca"),
+            "a-cert",
+            false,
+        ),
+        (line(&desk, "*@x", "cert-authority", "ca"), "alice", false),
+        (line(&desk, "beat@x", "", "alice"), "alice", true),
+        // What its key alone is kept to, a certificate does not free it from.
+        (
+            line(&desk, "beat@x", "", "alice") + &line(&desk, "dev@x", "cert-authority", "ca"),
+            "a-cert",
+            true,
+        ),
+    ] {
+        let set = AllowedSigners::parse("signers", signers.as_bytes(), &jiff::tz::TimeZone::UTC);
+        let armor = desk.sign(signed, "git", MESSAGE);
+        let signature = ArmoredSignature::parse(armor.as_bytes()).unwrap();
+        assert_eq!(
+            set.unwrap().may_speak_as(&signature, &heartbeat),
+            wanted,
+            "{signers}"
+        );
+    }
+}

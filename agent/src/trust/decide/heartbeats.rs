@@ -74,10 +74,6 @@ impl Court<'_> {
             .and_then(|commit| commit.signature.as_deref())
             .and_then(|armor| ArmoredSignature::parse(armor).ok());
         let signers = self.signers(self.serial_for(id));
-        signature.is_some_and(|signature| {
-            signers
-                .lines_of(signature.key())
-                .any(|line| line.names_one_of(&self.policy.heartbeat))
-        })
+        signature.is_some_and(|signature| signers.may_speak_as(&signature, &self.policy.heartbeat))
     }
 }
