@@ -19,6 +19,7 @@ mod heal;
 mod idle;
 mod offline;
 mod openpgp;
+mod operator;
 mod refuse;
 mod rollback;
 mod source;

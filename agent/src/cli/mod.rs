@@ -1,10 +1,14 @@
 //! The command line: one file a verb. stdout is the answer, stderr the talk.
 
+pub mod approve;
 pub mod control;
 pub mod demo;
 mod device;
 mod fleet_dir;
+mod git;
+pub mod heartbeat;
 pub mod history;
+pub mod init;
 mod limits;
 pub mod lint;
 pub mod plan;
@@ -14,6 +18,7 @@ pub mod requests;
 pub mod run;
 pub mod schema;
 pub mod show;
+mod sign;
 pub mod status;
 pub mod sync;
 pub mod trust;
@@ -79,6 +84,12 @@ enum Command {
     Lint(lint::Args),
     /// What one device would get from a fleet repository.
     Render(render::Args),
+    /// A new fleet repository with a first app and a signing set-up, or what is missing in one.
+    Init(init::Args),
+    /// Sign for a revision to become what a branch shows next.
+    Approve(approve::Args),
+    /// Say that a branch is alive: a signed commit that changes nothing.
+    Heartbeat(heartbeat::Args),
     /// JSON Schema of the documents, for editors.
     Schema(schema::Args),
     /// The trust state of this device.
@@ -119,6 +130,9 @@ pub fn main() -> u8 {
         }),
         Command::Lint(args) => lint::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Approve(args) => approve::run(&args),
+        Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Demo(args) => demo::run(&args),

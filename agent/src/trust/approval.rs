@@ -33,7 +33,7 @@ pub const HEARTBEAT_TRAILER: &str = "Fleet-Heartbeat";
 pub const MAX_APPROVALS: usize = 64;
 
 /// How every signature begins in base64: its mark, `SSHSIG`.
-const MARK: &str = "U1NIU0lH";
+pub(crate) const MARK: &str = "U1NIU0lH";
 
 /// The bytes that an approval is a signature over. `base` is the commit the branch is at, heartbeats aside; `None` for a
 /// branch that has none yet.
@@ -64,6 +64,21 @@ pub fn base(
     commit: &Commit,
     read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
 ) -> Result<Option<CommitId>, CommitId> {
+    commit
+        .parents
+        .first()
+        .map(|first| below_heartbeats(first, read))
+        .transpose()
+}
+
+/// This commit, or where it is a heartbeat in shape (see [`says_heartbeat`]) the nearest ancestor that is none.
+///
+/// # Errors
+/// As [`base`].
+pub fn below_heartbeats(
+    id: &CommitId,
+    read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
+) -> Result<CommitId, CommitId> {
     let parse = |id: &CommitId| {
         let bytes = read(id).ok_or_else(|| id.clone())?;
         let raw = RawCommit {
@@ -73,10 +88,7 @@ pub fn base(
         };
         Commit::parse(&raw).map_err(|_| id.clone())
     };
-    let Some(first) = commit.parents.first() else {
-        return Ok(None);
-    };
-    let mut id = first.clone();
+    let mut id = id.clone();
     let mut at = parse(&id)?;
     while says_heartbeat(&at) {
         let below = at.parents[0].clone();
@@ -86,7 +98,7 @@ pub fn base(
         }
         (id, at) = (below, parent);
     }
-    Ok(Some(id))
+    Ok(id)
 }
 
 /// Who has signed for a commit, its own signer included.

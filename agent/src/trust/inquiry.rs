@@ -361,8 +361,8 @@ impl<'a> Inquiry<'a> {
             }
             Binding::Required => {
                 let message = format!(
-                    "its message does not say that it is for branch `{branch}` ({input}); mend it with `git commit --amend \
-                     --no-edit -S --trailer '{BRANCH_TRAILER}: {branch}'`"
+                    "its message does not say that it is for branch `{branch}` ({input}); mend it with `git -c \
+                     trailer.ifexists=replace commit --amend --no-edit -S --trailer '{BRANCH_TRAILER}: {branch}'`"
                 );
                 return Err(self.failed("branch", input, Reason::WrongBranch, message));
             }

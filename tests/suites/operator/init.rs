@@ -1,0 +1,224 @@
+//! `evenkeel init`.
+
+use super::*;
+
+#[test]
+fn a_new_fleet_repository_works_for_who_has_nothing_yet() {
+    let desk = Desk::new();
+    let said = desk
+        .evenkeel(desk.dir.path(), &["init", "gateways"])
+        .expect_code(0);
+    assert!(
+        said.stdout.contains("made a signing key"),
+        "{}",
+        said.text()
+    );
+    let repo = desk.path("gateways");
+    assert_eq!(
+        desk.git(&repo, &["symbolic-ref", "HEAD"]),
+        "refs/heads/stable"
+    );
+    assert_eq!(desk.git(&repo, &["status", "--porcelain"]), "");
+    desk.evenkeel(&repo, &["lint", "."]).expect_code(0);
+    let shown = desk
+        .evenkeel(&repo, &["render", ".", "--device", "gw-0001"])
+        .expect_code(0);
+    assert!(
+        shown.stdout.contains("hello from gw-0001"),
+        "{}",
+        shown.text()
+    );
+    let set = arg(&repo.join("allowed_signers"));
+    let bound = [
+        "verify",
+        "--allowed-signers",
+        &set,
+        "--branch",
+        "stable",
+        "--bind-branch",
+        "HEAD",
+    ];
+    desk.evenkeel(&repo, &bound).expect_code(0);
+    desk.git(&repo, &["verify-commit", "HEAD"]);
+    // The next commit needs no word about signing or branches.
+    desk.commit(&repo, "apps/hello/hello.txt", &["More"]);
+    desk.evenkeel(&repo, &bound).expect_code(0);
+    // And neither does an approval, by the same key.
+    desk.evenkeel(&repo, &["approve", "--branch", "stable", "HEAD"])
+        .expect_code(0);
+    // Again: nothing is made anew.
+    let tip = desk.head(&repo);
+    let config = std::fs::read(repo.join(".git/config")).unwrap();
+    desk.evenkeel(&repo, &["init", "."]).expect_code(0);
+    assert_eq!(desk.head(&repo), tip);
+    assert_eq!(desk.git(&repo, &["status", "--porcelain"]), "");
+    assert_eq!(std::fs::read(repo.join(".git/config")).unwrap(), config);
+}
+
+#[test]
+fn the_users_own_key_and_settings_are_used_and_stay() {
+    let desk = Desk::new();
+    let alice = Signer::new("alice@example.com");
+    // A key in ~/.ssh, and no word about it in git's settings.
+    desk.is_known();
+    std::fs::create_dir(desk.home().join(".ssh")).unwrap();
+    for (from, to) in [
+        (alice.private_key(), "id_ed25519"),
+        (alice.public_key(), "id_ed25519.pub"),
+    ] {
+        std::fs::copy(from, desk.home().join(".ssh").join(to)).unwrap();
+    }
+    let json = desk
+        .evenkeel(
+            desk.dir.path(),
+            &["init", "--json", "--name", "A \"fleet\"", "one"],
+        )
+        .expect_code(0);
+    let answer: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(answer["commit"], desk.head(&desk.path("one")).as_str());
+    let set = std::fs::read_to_string(desk.path("one/allowed_signers")).unwrap();
+    let blob = alice.allowed_line("");
+    assert!(
+        set.contains(blob.split(' ').nth(2).unwrap().trim()),
+        "{set}"
+    );
+    assert!(set.contains("\nalice@example.com "), "{set}");
+    desk.evenkeel(&desk.path("one"), &["lint", "."])
+        .expect_code(0);
+    assert!(
+        !desk.home().join(".config").exists(),
+        "a second key was made"
+    );
+
+    // git signs with SSH already, with a key in words: nothing of it changes.
+    let bob = Signer::new("bob@example.com");
+    let settings = format!(
+        "[user]\nname = Bob\nemail = bob@example.com\nsigningkey = {}\n[gpg]\nformat = ssh\n[commit]\ngpgsign = true\n",
+        bob.public_key().display()
+    );
+    std::fs::write(desk.home().join(".gitconfig"), &settings).unwrap();
+    desk.evenkeel(desk.dir.path(), &["init", "two"])
+        .expect_code(0);
+    let set = std::fs::read_to_string(desk.path("two/allowed_signers")).unwrap();
+    assert!(set.contains("\nbob@example.com "), "{set}");
+    assert_eq!(
+        std::fs::read_to_string(desk.home().join(".gitconfig")).unwrap(),
+        settings
+    );
+    let own = std::fs::read_to_string(desk.path("two/.git/config")).unwrap();
+    assert!(!own.contains("signingkey"), "{own}");
+
+    // --key wins.
+    let carol = Signer::new("carol@example.com");
+    desk.evenkeel(desk.dir.path(), &["init", "three", "--key", &key(&carol)])
+        .expect_code(0);
+    desk.git(&desk.path("three"), &["verify-commit", "HEAD"]);
+    let missing = desk
+        .evenkeel(desk.dir.path(), &["init", "four", "--key", "/nowhere/key"])
+        .expect_code(2);
+    assert!(
+        missing.stderr.contains("/nowhere/key"),
+        "{}",
+        missing.text()
+    );
+}
+
+#[test]
+fn what_is_somebody_elses_is_never_taken_for_empty() {
+    let desk = Desk::new();
+    desk.is_known();
+    let other = desk.path("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("notes.txt"), "mine\n").unwrap();
+    let said = desk
+        .evenkeel(desk.dir.path(), &["init", "other"])
+        .expect_code(2);
+    assert!(said.stderr.contains("no fleet.toml"), "{}", said.text());
+    assert!(!other.join(".git").exists());
+    // A fleet in a folder of another repository.
+    desk.git(&other, &["init", "-q"]);
+    std::fs::create_dir(other.join("fleet")).unwrap();
+    std::fs::write(other.join("fleet/fleet.toml"), "format = 1\nname = \"a\"\n").unwrap();
+    desk.evenkeel(&other, &["init", "fleet"]).expect_code(2);
+    assert!(!other.join("fleet/.git").exists());
+    // An empty repository is an empty folder.
+    let empty = desk.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    desk.git(&empty, &["init", "-q", "-b", "canary"]);
+    desk.evenkeel(&empty, &["init", "."]).expect_code(0);
+    assert!(
+        desk.message(&empty, "canary")
+            .ends_with("Fleet-Branch: canary")
+    );
+}
+
+#[test]
+fn a_fleet_repository_gets_only_what_it_lacks() {
+    let desk = Desk::new();
+    desk.is_known();
+    let repo = desk.path("fleet");
+    std::fs::create_dir(&repo).unwrap();
+    desk.git(&repo, &["init", "-q", "-b", "canary"]);
+    std::fs::write(repo.join("fleet.toml"), "format = 1\nname = \"old\"\n").unwrap();
+    desk.git(&repo, &["add", "-A"]);
+    desk.git(&repo, &["commit", "-q", "--no-gpg-sign", "-m", "Old"]);
+    let tip = desk.head(&repo);
+    // A hook of their own is there for one of the two.
+    let theirs = "#!/bin/sh\necho theirs >&2\n";
+    let hook = repo.join(".git/hooks/commit-msg");
+    std::fs::write(&hook, theirs).unwrap();
+    run(Command::new("chmod").arg("755").arg(&hook), PATIENCE).expect_code(0);
+
+    let said = desk.evenkeel(&repo, &["init", "."]).expect_code(0);
+    assert_eq!(desk.head(&repo), tip, "nothing is committed");
+    assert_eq!(
+        std::fs::read_to_string(repo.join("fleet.toml")).unwrap(),
+        "format = 1\nname = \"old\"\n"
+    );
+    assert!(!repo.join("groups").exists() && !repo.join("README.md").exists());
+    assert!(repo.join("allowed_signers").exists());
+    assert_eq!(std::fs::read_to_string(&hook).unwrap(), theirs);
+    // The line that it prints, put into their hook, does it.
+    let line = said
+        .stdout
+        .lines()
+        .find(|line| line.contains("evenkeel.d/commit-msg"))
+        .unwrap_or_else(|| panic!("no line to add: {}", said.text()));
+    std::fs::write(&hook, format!("{theirs}{}\n", line.trim())).unwrap();
+    desk.commit(&repo, "a", &["With both"]);
+    assert_eq!(
+        desk.message(&repo, "HEAD"),
+        "With both\n\nFleet-Branch: canary"
+    );
+    desk.git(&repo, &["cat-file", "-e", "HEAD"]);
+    let again = desk.evenkeel(&repo, &["init", "."]).expect_code(0);
+    assert!(again.stdout.contains("names ours"), "{}", again.text());
+    assert!(!again.stdout.contains("add this line"), "{}", again.text());
+}
+
+#[test]
+fn hooks_go_where_git_looks_for_them_and_act_in_fleet_repositories_alone() {
+    let desk = Desk::new();
+    desk.is_known();
+    let shared = desk.path("shared hooks");
+    let settings = format!(
+        "[user]\nname = Alice\nemail = alice@example.com\n[core]\nhooksPath = {}\n",
+        shared.display()
+    );
+    std::fs::write(desk.home().join(".gitconfig"), settings).unwrap();
+    desk.evenkeel(desk.dir.path(), &["init", "fleet"])
+        .expect_code(0);
+    assert!(shared.join("commit-msg").exists());
+    let fleet = desk.path("fleet");
+    assert!(!fleet.join(".git/hooks/commit-msg").exists());
+    desk.commit(&fleet, "a", &["In the fleet"]);
+    assert!(
+        desk.message(&fleet, "HEAD")
+            .contains("Fleet-Branch: stable")
+    );
+    let other = desk.path("other");
+    std::fs::create_dir(&other).unwrap();
+    desk.git(&other, &["init", "-q"]);
+    desk.commit(&other, "a", &["Elsewhere"]);
+    assert_eq!(desk.message(&other, "HEAD"), "Elsewhere");
+}
