@@ -219,6 +219,30 @@ fn lint_tells_every_problem_with_its_place() {
 }
 
 #[test]
+fn lint_warns_of_signers_that_are_not_one_person() {
+    let repo = FleetRepo::new();
+    let alice = Signer::new("alice@acme.example");
+    let forge = Signer::new("noreply@github.com");
+    repo.write("fleet.toml", "format = 1\nname = \"test\"\n")
+        .write("groups/all.toml", "match = \"all\"\napps = []\n")
+        .write("trust/allowed_signers", alice.allowed_line(""));
+    let work = repo.work().display().to_string();
+    let said = evenkeel(&["lint", &work]).expect_code(0);
+    assert!(!said.text().contains("warning"), "{}", said.text());
+    repo.write(
+        "trust/allowed_signers",
+        alice.allowed_line("") + &forge.allowed_line(""),
+    );
+    let said = evenkeel(&["lint", &work]).expect_code(0);
+    let warning = "warning: trust/allowed_signers:2:1: `noreply@github.com` is not one person";
+    assert!(said.stdout.contains(warning), "{}", said.text());
+    let said = evenkeel(&["lint", "--json", &work]).expect_code(0);
+    let answer: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(answer["ok"], true);
+    assert_eq!(answer["warnings"][0]["line"], 2);
+}
+
+#[test]
 fn render_shows_what_one_device_would_get() {
     let repo = FleetRepo::new();
     repo.write("fleet.toml", "format = 1\nname = \"test\"\n[values]\ntz = \"UTC\"\n")

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use evenkeel::cli::verify::{self, Args};
+use evenkeel_tests::device::binary;
 use evenkeel_tests::process::{Output, run, run_with_input};
 use evenkeel_tests::{PATIENCE, Signer};
 use serde_json::Value;
@@ -630,6 +631,23 @@ fn a_key_that_is_not_for_signing_speaks_for_nobody() {
 }
 
 #[test]
+fn a_key_that_signed_itself_over_sha1_must_renew_that() {
+    let desk = Desk::new();
+    let user = "Alice <alice@acme.example>";
+    desk.write("home/gpg.conf", "cert-digest-algo SHA1\n");
+    let alice = desk.key(user, "rsa2048", "sign", "never");
+    std::fs::remove_file(desk.path("home/gpg.conf")).unwrap();
+    let commit = desk.commit(&alice, MADE + DAY);
+    let keyring = desk.export(&[&alice]);
+    assert!(desk.git_takes(&commit, &keyring, MADE + DAY));
+    let refused = desk.judge(&commit, Some(&keyring), None).unwrap_err();
+    assert!(refused.contains("SHA1"), "{refused}");
+    desk.gpg(MADE + 5, &["--quick-set-expire", &alice, "2y"], &[])
+        .expect_code(0);
+    assert_eq!(desk.reason(&commit, &desk.export(&[&alice])), "ok");
+}
+
+#[test]
 fn whose_key_is_not_in_the_keyring_is_a_stranger() {
     let desk = Desk::new();
     let alice = desk.key("Alice <alice@acme.example>", "ed25519", "sign", "never");
@@ -770,6 +788,267 @@ fn a_changed_commit_does_not_fit_its_signature() {
             "bad-signature",
             "{from}"
         );
+    }
+}
+
+#[test]
+fn a_device_follows_a_branch_that_is_signed_with_gpg_alone() {
+    let desk = Desk::new();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let now = i64::try_from(now.as_secs()).unwrap();
+    let key = |user: &str| {
+        let status = desk
+            .gpg(
+                now - DAY,
+                &[
+                    "--status-fd",
+                    "1",
+                    "--quick-generate-key",
+                    user,
+                    "ed25519",
+                    "sign",
+                    "never",
+                ],
+                &[],
+            )
+            .expect_code(0)
+            .stdout;
+        let created = status.split("KEY_CREATED P ").nth(1).unwrap();
+        created.split_whitespace().next().unwrap().to_owned()
+    };
+    let alice = key("Alice <alice@acme.example>");
+    let dora = key("Dora <dora@acme.example>");
+    let forge = key("GitHub <noreply@github.com>");
+    let keyring = desk.export(&[&alice, &dora, &forge]);
+    for (path, content) in [
+        ("fleet.toml", "format = 1\nname = \"test\"\n"),
+        ("groups/all.toml", "match = \"all\"\napps = [\"one\"]\n"),
+    ] {
+        std::fs::create_dir_all(desk.path(path).parent().unwrap()).unwrap();
+        desk.write(path, content);
+    }
+    let release = |signer: &str, content: &str| {
+        std::fs::create_dir_all(desk.path("apps/one")).unwrap();
+        let app = format!(
+            "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"{content}\"\n[gate]\nsoak = \"1s\"\n"
+        );
+        desk.write("apps/one/app.toml", app);
+        run(
+            desk.git(now).args(["add", "fleet.toml", "groups", "apps"]),
+            PATIENCE,
+        )
+        .expect_code(0);
+        desk.commit(signer, now)
+    };
+    std::fs::create_dir(desk.path("root")).unwrap();
+    let dir = desk.dir.path().display();
+    let config = format!(
+        "state_dir = \"{dir}/state\"\nroot = \"{dir}/root\"\n[device]\nid = \"gw-1\"\n[source]\nurl = \"file://{dir}\"\n\
+         branch = \"main\"\n[trust]\nopenpgp_keyring = \"{}\"\n[trust.branches.main]\n\
+         signers = [\"a*@acme.example\", \"noreply@github.com\"]\n",
+        keyring.display()
+    );
+    let config = desk.write("agent.toml", config).display().to_string();
+    let sync = || {
+        run(
+            Command::new(binary()).args(["sync", "--config", &config]),
+            PATIENCE,
+        )
+    };
+    let file = desk.path("root/etc/one.conf");
+
+    release(&alice, "first");
+    let said = sync().expect_code(0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "first");
+    // It is told that somebody's merge button counts as a signature here.
+    assert!(said.text().contains("not one person"), "{}", said.text());
+    assert!(said.text().contains(&forge), "{}", said.text());
+
+    release(&dora, "second");
+    let said = sync().expect_code(3);
+    assert!(said.text().contains("wrong-branch"), "{}", said.text());
+    assert!(said.text().contains("dora@acme.example"), "{}", said.text());
+    release(&alice, "third");
+    sync().expect_code(0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "third");
+
+    // A revocation that is appended counts from the next look on; without the file there is no trust at all.
+    let revocation = desk.path(&format!("home/openpgp-revocs.d/{alice}.rev"));
+    let revocation = std::fs::read_to_string(revocation)
+        .unwrap()
+        .replace(":-----BEGIN", "-----BEGIN");
+    let before = std::fs::read_to_string(&keyring).unwrap();
+    release(&alice, "fourth");
+    std::fs::write(&keyring, format!("{before}{revocation}")).unwrap();
+    let said = sync().expect_code(3);
+    assert!(said.text().contains("revoked"), "{}", said.text());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "third");
+    std::fs::remove_file(&keyring).unwrap();
+    let said = sync().expect_code(2);
+    assert!(
+        said.text().contains("trust.openpgp_keyring"),
+        "{}",
+        said.text()
+    );
+}
+
+/// A row of numbers that looks like chance and is the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % u64::try_from(end).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn nothing_is_taken_that_git_and_gpg_refuse() {
+    const ROUNDS: usize = 60;
+    let desk = Desk::new();
+    let mut dice = Dice(11);
+    // Keys of several kinds and fates, and the commits they signed while they could.
+    let mut signers: Vec<String> = Vec::new();
+    for (name, algorithm, usage, expires) in [
+        ("a", "ed25519", "sign", "never"),
+        ("b", "rsa2048", "sign", "30d"),
+        ("c", "nistp256", "sign", "never"),
+        ("d", "ed25519", "cert", "60d"),
+        ("e", "nistp384", "sign", "never"),
+    ] {
+        let user = format!("{name} <{name}@acme.example>");
+        signers.push(desk.key(&user, algorithm, usage, expires));
+    }
+    let d = signers[3].clone();
+    for expires in ["20d", "never"] {
+        desk.gpg(
+            MADE,
+            &["--quick-add-key", &d, "ed25519", "sign", expires],
+            &[],
+        )
+        .expect_code(0);
+    }
+    signers.remove(3);
+    signers.extend(desk.fingerprints(&d)[1..].iter().cloned());
+    let mut commits: Vec<String> = Vec::new();
+    for signer in &signers {
+        for options in [
+            "",
+            "--digest-algo SHA512",
+            "--textmode",
+            "--default-sig-expire 9d",
+        ] {
+            let at = MADE + i64::try_from(dice.below(15)).unwrap() * DAY;
+            commits.push(desk.commit_with(&format!("{signer}!"), at, options));
+        }
+    }
+    let mut keyrings = vec![
+        desk.export(&["a", "b", "c", "d", "e"]),
+        desk.export(&["a", "d"]),
+    ];
+    let revocation = desk.path(&format!("home/openpgp-revocs.d/{}.rev", signers[2]));
+    let revocation = std::fs::read_to_string(revocation)
+        .unwrap()
+        .replace(":-----BEGIN", "-----BEGIN");
+    desk.gpg(MADE + DAY, &["--import"], revocation.as_bytes())
+        .expect_code(0);
+    desk.gpg(
+        MADE + 2 * DAY,
+        &["--quick-set-expire", &signers[0], "40d"],
+        &[],
+    )
+    .expect_code(0);
+    keyrings.push(desk.export(&["a", "c", "d", "e"]));
+
+    let (mut judged, mut taken, mut stricter) = (0, 0, Vec::new());
+    for keyring in &keyrings {
+        // The oracle's keys are those of this keyring from here on.
+        desk.git_takes(&commits[0], keyring, MADE);
+        let mut cases: Vec<(String, String)> = commits
+            .iter()
+            .map(|commit| ("as it is".to_owned(), commit.clone()))
+            .collect();
+        for _ in 0..ROUNDS {
+            let commit = &commits[dice.below(commits.len())];
+            let raw = desk.raw(commit);
+            let (head, armor, message) = parts(&raw);
+            let kind = dice.below(4);
+            let case = match kind {
+                // A bit of the signature.
+                0 => {
+                    let mut bytes = dearmored(&armor);
+                    let at = dice.below(bytes.len());
+                    bytes[at] ^= 1 << dice.below(8);
+                    let armor = format!(
+                        "-----BEGIN PGP SIGNATURE-----\n\n{}\n-----END PGP SIGNATURE-----\n",
+                        base64(&bytes)
+                    );
+                    (format!("bit of byte {at}"), desk.with_armor(commit, &armor))
+                }
+                // The signature of another commit.
+                1 => {
+                    let other = desk.armor(&commits[dice.below(commits.len())]);
+                    (
+                        "another's signature".to_owned(),
+                        desk.with_armor(commit, &other),
+                    )
+                }
+                // A letter of the content.
+                2 => {
+                    let with = ["changes", "change ", "change\r", "Change"][dice.below(4)];
+                    let message = message.replacen("change", with, 1);
+                    let folded = armor.trim_end().replace('\n', "\n ");
+                    let raw = format!("{head}\ngpgsig {folded}\n\n{message}");
+                    (format!("content {with:?}"), desk.hash(raw))
+                }
+                // A date.
+                _ => {
+                    let later = (MADE + i64::try_from(dice.below(80)).unwrap() * DAY).to_string();
+                    let (before, date) = head.rsplit_once("> ").unwrap();
+                    let zone = date.split_once(' ').unwrap().1;
+                    let folded = armor.trim_end().replace('\n', "\n ");
+                    let raw = format!("{before}> {later} {zone}\ngpgsig {folded}\n\n{message}");
+                    ("date".to_owned(), desk.hash(raw))
+                }
+            };
+            cases.push(case);
+        }
+        for (what, commit) in cases {
+            let ours = desk.reason(&commit, keyring);
+            // At the commit's own time, which is what a device without a clock has.
+            let dated = desk.raw(&commit);
+            let dated = dated.split_once("\ncommitter ").unwrap().1;
+            let dated = dated.split_once("> ").unwrap().1;
+            let at: i64 = dated.split(' ').next().unwrap().parse().unwrap();
+            let gits = desk.git_takes_still(&commit, at);
+            judged += 1;
+            taken += usize::from(ours == "ok");
+            assert!(
+                gits || ours != "ok",
+                "git refuses what is taken here: {what}, {commit}, {}",
+                keyring.display()
+            );
+            if gits && ours != "ok" {
+                stricter.push(format!("{ours}: {what}"));
+            }
+        }
+    }
+    assert!(
+        judged >= 200 && taken >= 30,
+        "{judged} judged, {taken} taken"
+    );
+    // Where we are stricter it is for one of these reasons, which the module names.
+    for case in &stricter {
+        let named = case.starts_with("bad-signature: bit")
+            || case.starts_with("unsupported: bit")
+            || case.starts_with("unknown-key: bit")
+            || case.starts_with("unsupported: content \"change\\r\"");
+        assert!(named, "{case}\n{stricter:#?}");
     }
 }
 

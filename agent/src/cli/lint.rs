@@ -1,12 +1,15 @@
 //! `evenkeel lint DIR`: check a fleet repository, as CI does before a device sees it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use evenkeel_schema::diagnostic::Diagnostic;
+use evenkeel_schema::diagnostic::{Diagnostic, Position};
+use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::fleet_dir;
+use super::{device, fleet_dir};
 use crate::resolve::lint::{Judged, lint};
+use crate::trust::allowed_signers::{AllowedSigners, SignerLine};
+use crate::trust::{forge, trust_set};
 
 /// Check a fleet repository: every document, every device, every app.
 #[derive(Debug, clap::Args)]
@@ -26,10 +29,11 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => return super::fail(super::code::USAGE, &format!("{error:#}")),
     };
     let (judged, problems) = lint(&tree);
+    let warnings = doubtful_signers(&args.dir);
     let text = if args.json {
-        in_json(&judged, &problems)
+        in_json(&judged, &problems, &warnings)
     } else {
-        for_people(&judged, &problems)
+        for_people(&judged, &problems, &warnings)
     };
     super::answer(&text);
     if problems.is_empty() {
@@ -39,8 +43,37 @@ pub fn run(args: &Args) -> u8 {
     }
 }
 
-fn for_people(judged: &Judged, problems: &[Diagnostic]) -> String {
+/// What is doubtful about the trust set in the repository: keys that stand for more people than they seem to. A device
+/// judges that file by rules of its own; one that cannot be read here, or that names nobody, grants nothing.
+fn doubtful_signers(dir: &Path) -> Vec<Diagnostic> {
+    let Ok(bytes) = device::read(&dir.join(trust_set::FILE)) else {
+        return Vec::new();
+    };
+    let Ok(signers) = AllowedSigners::parse(trust_set::FILE, &bytes, &TimeZone::UTC) else {
+        return Vec::new();
+    };
+    let line = |line: &SignerLine| {
+        let at = Position {
+            line: u32::try_from(line.line).unwrap_or(u32::MAX),
+            column: 1,
+        };
+        forge::signer_line(line)
+            .into_iter()
+            .map(move |message| Diagnostic {
+                file: trust_set::FILE.to_owned(),
+                at,
+                message,
+                help: None,
+            })
+    };
+    signers.lines().iter().flat_map(line).collect()
+}
+
+fn for_people(judged: &Judged, problems: &[Diagnostic], warnings: &[Diagnostic]) -> String {
     let mut text = String::new();
+    for warning in warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     for problem in problems {
         text.push_str(&format!("{problem}\n"));
     }
@@ -69,25 +102,23 @@ fn counted(number: usize, what: &str) -> String {
     }
 }
 
-fn in_json(judged: &Judged, problems: &[Diagnostic]) -> String {
-    let problems: Vec<serde_json::Value> = problems
-        .iter()
-        .map(|problem| {
-            json!({
-                "file": problem.file,
-                "line": problem.at.line,
-                "column": problem.at.column,
-                "message": problem.message,
-                "help": problem.help,
-            })
+fn in_json(judged: &Judged, problems: &[Diagnostic], warnings: &[Diagnostic]) -> String {
+    let told = |problem: &Diagnostic| {
+        json!({
+            "file": problem.file,
+            "line": problem.at.line,
+            "column": problem.at.column,
+            "message": problem.message,
+            "help": problem.help,
         })
-        .collect();
+    };
     let answer = json!({
-        "ok": problems.is_empty(),
+        "ok": problems.is_empty(), // a warning is none
         "devices": judged.devices,
         "groups": judged.groups,
         "apps": judged.apps,
-        "problems": problems,
+        "problems": problems.iter().map(told).collect::<Vec<_>>(),
+        "warnings": warnings.iter().map(told).collect::<Vec<_>>(),
     });
     format!("{answer:#}\n")
 }

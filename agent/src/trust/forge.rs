@@ -111,3 +111,54 @@ pub fn signer_line(line: &SignerLine) -> Vec<String> {
         .filter_map(|name| principal(name))
         .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forges_addresses_and_everybodys_patterns_are_told_from_people() {
+        for name in [
+            "noreply@github.com",
+            "NoReply@GitHub.com",
+            "web-flow",
+            "web-flow@github.com",
+            "*@users.noreply.github.com",
+            "1234+alice@users.noreply.github.com",
+            "noreply@gitlab.acme.example",
+            "*@noreply.git.acme.example",
+            "gitea@fake.local",
+            "forgejo-actions",
+            "github-actions[bot]@users.noreply.github.com",
+            "*",
+            "**",
+            "*@*",
+            "?*",
+        ] {
+            assert!(principal(name).is_some(), "{name}");
+        }
+        for name in [
+            "alice@acme.example",
+            "*@acme.example",
+            "release@github.com",
+            "webflow@acme.example",
+            "!noreply@github.com",
+            "reply@github.com",
+            "gitlab-lead@acme.example",
+        ] {
+            assert_eq!(principal(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn githubs_own_keys_are_known_by_their_fingerprints() {
+        for fingerprint in GITHUB_WEB_FLOW {
+            assert!(openpgp_key(fingerprint, None).unwrap().contains("GitHub"));
+        }
+        let other = "0123456789ABCDEF0123456789ABCDEF01234567";
+        assert_eq!(openpgp_key(other, None), None);
+        assert_eq!(openpgp_key(other, Some("alice@acme.example")), None);
+        assert!(openpgp_key(other, Some("noreply@git.acme.example")).is_some());
+    }
+}

@@ -97,3 +97,6 @@ const NO_KEYRING: &str = "it has an OpenPGP signature, and no keyring says whose
 #[cfg(not(feature = "openpgp"))]
 const NO_KEYRING: &str = "it has an OpenPGP signature, which this small build of evenkeel does not verify: use the \
                           standard build (made with the feature `openpgp`), or sign with SSH (git config gpg.format ssh)";
+
+#[cfg(all(test, feature = "openpgp"))]
+mod tests;

@@ -157,10 +157,20 @@ impl Certificate {
             subkeys,
         } = draft;
         let mut weak = None;
-        let direct = newest(&parts, &primary, |facts| {
-            facts.kind == SignatureType::Key && facts.packet.verify_key(&primary).is_ok()
-        })
-        .and_then(|facts| strong(facts, &mut weak));
+        let direct = newest(
+            &parts,
+            &primary,
+            |facts| facts.kind == SignatureType::Key,
+            |facts| facts.packet.verify_key(&primary).is_ok(),
+        )
+        .map(|facts| match facts.hash {
+            Hash::Good => facts.clone(),
+            // What it takes away counts, and what it gives does not.
+            Hash::Weak(_) => Facts {
+                may_sign: facts.may_sign.filter(|may| !may),
+                ..facts.clone()
+            },
+        });
         let has_revoker = if parts
             .iter()
             .chain(users.iter().flat_map(|(_, parts)| parts))
@@ -217,14 +227,20 @@ impl Certificate {
                 })
             })
             .filter_map(|(id, parts)| {
-                let binding = newest(parts, &primary, |facts| {
-                    facts.packet.is_certification()
-                        && facts.kind != SignatureType::CertRevocation
-                        && facts
+                let binding = newest(
+                    parts,
+                    &primary,
+                    |facts| {
+                        facts.packet.is_certification()
+                            && facts.kind != SignatureType::CertRevocation
+                    },
+                    |facts| {
+                        facts
                             .packet
                             .verify_certification(&primary, Tag::UserId, id)
                             .is_ok()
-                })
+                    },
+                )
                 .and_then(|facts| strong(facts, &mut weak))?;
                 Some(User {
                     address: address(id.id()),
@@ -388,20 +404,23 @@ fn is_revocation(
     part.is_kind(kind) && part.may_be_by(primary, has_revoker)
 }
 
-/// The newest of the key's own signatures that fits; of two of the same second, the later in the file.
+/// The newest of the key's own signatures of a kind that fits; of two of the same second, the later in the file. One over a
+/// weak hash, which may not even be verified, is not passed over in favour of an older one: it may have taken something away.
 fn newest<'a>(
     parts: &'a [Part],
     primary: &PublicKey,
+    is_kind: impl Fn(&Facts) -> bool,
     fits: impl Fn(&Facts) -> bool,
 ) -> Option<&'a Facts> {
     let mut own: Vec<&Facts> = parts
         .iter()
         .rev()
         .filter_map(Part::facts)
-        .filter(|facts| facts.issuer.is(primary))
+        .filter(|facts| facts.issuer.is(primary) && is_kind(facts))
         .collect();
     own.sort_by_key(|facts| Reverse(facts.created));
-    own.into_iter().find(|facts| fits(facts))
+    own.into_iter()
+        .find(|facts| facts.hash != Hash::Good || fits(facts))
 }
 
 fn strong(facts: &Facts, weak: &mut Option<String>) -> Option<Facts> {
@@ -421,10 +440,12 @@ fn binding(
     parts: &[Part],
     weak: &mut Option<String>,
 ) -> Result<Facts, &'static str> {
-    let found = newest(parts, primary, |facts| {
-        facts.kind == SignatureType::SubkeyBinding
-            && facts.packet.verify_subkey_binding(primary, key).is_ok()
-    })
+    let found = newest(
+        parts,
+        primary,
+        |facts| facts.kind == SignatureType::SubkeyBinding,
+        |facts| facts.packet.verify_subkey_binding(primary, key).is_ok(),
+    )
     .ok_or("is a subkey that the primary key did not bind to itself")?;
     let found = strong(found, weak).ok_or("is a subkey that a signature over a weak hash binds")?;
     if found.may_sign != Some(true) {
