@@ -14,6 +14,7 @@ mod differential;
 mod engine;
 mod fleet;
 mod floors;
+mod fuzz;
 mod harness;
 mod heal;
 mod idle;
