@@ -6,7 +6,7 @@ use std::error::Error;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use gix::ObjectId;
@@ -186,7 +186,7 @@ impl Exchange<'_> {
             return store::broken("cannot write what was fetched", error);
         }
         if text.contains("prepare fetch negotiation") {
-            self.inner.is_suspect.store(true, Ordering::Relaxed);
+            self.inner.suspect();
             return store::broken("its refs and objects do not fit together", error);
         }
         self.error(Fault::broken(
@@ -300,7 +300,7 @@ impl Exchange<'_> {
                     ));
                 }
                 Walk::Missing(id) => {
-                    self.inner.is_suspect.store(true, Ordering::Relaxed);
+                    self.inner.suspect();
                     return Err(SourceError::Store {
                         what: format!("commit {id} is missing from its history"),
                         cause: None,

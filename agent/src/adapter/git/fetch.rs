@@ -91,7 +91,13 @@ impl Inner {
                 interrupt,
                 started: Instant::now(),
             };
-            match self.fetch_from(&exchange, floor, &mut memo) {
+            let was_suspect = self.is_suspect();
+            let mut done = self.fetch_from(&exchange, floor, &mut memo);
+            if matches!(done, Err(SourceError::Store { .. })) && !was_suspect && self.is_suspect() {
+                // Found out only now: a commit that is the tip here, and so malformed that no fetch can build upon it.
+                done = self.fetch_from(&exchange, floor, &mut memo);
+            }
+            match done {
                 Err(error @ (SourceError::Remote { .. } | SourceError::NoBranch { .. })) => {
                     first.get_or_insert(error);
                 }
@@ -109,9 +115,19 @@ impl Inner {
         }))
     }
 
+    /// Damage was found: the next fetch clones anew, whichever process makes it.
+    pub(super) fn suspect(&self) {
+        self.is_suspect.store(true, Ordering::Relaxed);
+        store::mark_suspect(&self.dir);
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Ordering::Relaxed) || store::is_suspect(&self.dir)
+    }
+
     /// Whether the store can be built upon.
     pub(super) fn is_sound(&self) -> bool {
-        if self.is_suspect.load(Ordering::Relaxed) || !self.dir.exists() {
+        if self.is_suspect() || !self.dir.exists() {
             return false;
         }
         match store::check(&self.dir, &self.branch, &self.limits) {

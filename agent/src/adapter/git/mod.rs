@@ -177,7 +177,7 @@ impl Inner {
         let _guard = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let done = work(self);
         if let Err(SourceError::Store { .. }) = &done {
-            self.is_suspect.store(true, Ordering::Relaxed);
+            self.suspect();
         }
         done
     }

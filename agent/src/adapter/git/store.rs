@@ -285,6 +285,22 @@ pub(super) fn check(dir: &Path, branch: &str, limits: &Limits) -> Result<(), Sou
     Ok(())
 }
 
+/// Stands in a store that was found damaged: the next fetch clones anew, in this process or in another one. It goes with
+/// the store. Not synced: what is damaged is found again.
+const SUSPECT: &str = "suspect";
+
+/// Marks a store as damaged.
+pub(super) fn mark_suspect(dir: &Path) {
+    if let Err(error) = File::create(dir.join(SUSPECT)) {
+        tracing::debug!(%error, "the damaged git store is not marked");
+    }
+}
+
+/// Whether a store was found damaged.
+pub(super) fn is_suspect(dir: &Path) -> bool {
+    dir.join(SUSPECT).exists()
+}
+
 /// Puts `fresh` in place of `dir`, durably. A crash in between leaves `fresh`, which [`settle`] then puts there.
 pub(super) fn swap(dir: &Path, fresh: &Path, old: &Path) -> Result<(), SourceError> {
     let run = || -> io::Result<()> {
