@@ -105,6 +105,112 @@ impl Drop for FaultServer {
     }
 }
 
+/// A man in the middle of a plain connection: hands everything on, and flips one bit of what comes back, some way behind
+/// a word.
+#[derive(Debug)]
+pub struct FlippingProxy {
+    port: u16,
+    stop: Arc<AtomicBool>,
+    flipped: Arc<AtomicUsize>,
+}
+
+/// Behind the head of a pack, in the first object's bytes.
+const FLIPPED_BEHIND: usize = 40;
+
+impl FlippingProxy {
+    /// Starts one in front of a server on loopback. A bit is flipped behind each `word` that the server says.
+    ///
+    /// # Panics
+    /// Where no port can be had.
+    pub fn start(upstream: u16, word: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let proxy = Self {
+            port,
+            stop: Arc::default(),
+            flipped: Arc::default(),
+        };
+        let (stop, flipped) = (Arc::clone(&proxy.stop), Arc::clone(&proxy.flipped));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (Ok(client), Ok(server)) =
+                    (client, TcpStream::connect(("127.0.0.1", upstream)))
+                else {
+                    continue;
+                };
+                let (Ok(mut from), Ok(mut to)) = (client.try_clone(), server.try_clone()) else {
+                    continue;
+                };
+                let flipped = Arc::clone(&flipped);
+                std::thread::spawn(move || {
+                    // Either side hanging up ends both directions.
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+                std::thread::spawn(move || {
+                    let _ = flip(server, &client, word, &flipped);
+                    let _ = client.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+        proxy
+    }
+
+    /// The URL of `/fleet.git` behind it.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/fleet.git", self.port)
+    }
+
+    /// How many bits it has flipped.
+    pub fn flipped(&self) -> usize {
+        self.flipped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FlippingProxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn flip(
+    mut server: TcpStream,
+    mut client: &TcpStream,
+    word: &[u8],
+    flipped: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut last: Vec<u8> = Vec::new();
+    let mut countdown = None;
+    let mut block = [0; 4096];
+    loop {
+        let length = server.read(&mut block)?;
+        if length == 0 {
+            return Ok(());
+        }
+        for byte in &mut block[..length] {
+            countdown = match countdown {
+                Some(0) => {
+                    *byte ^= 1;
+                    flipped.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
+                Some(left) => Some(left - 1),
+                None => {
+                    last.push(*byte);
+                    let surplus = last.len().saturating_sub(word.len());
+                    last.drain(..surplus);
+                    (last == word).then_some(FLIPPED_BEHIND)
+                }
+            };
+        }
+        client.write_all(&block[..length])?;
+    }
+}
+
 fn misbehave(
     mut stream: TcpStream,
     fault: &Fault,

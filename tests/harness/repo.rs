@@ -263,6 +263,17 @@ impl FleetRepo {
         self
     }
 
+    /// When the next commit is dated, in seconds since 1970.
+    pub fn time(&self) -> u64 {
+        self.clock.get()
+    }
+
+    /// Dates the next commit so, and each one after it a second later.
+    pub fn set_time(&self, seconds: u64) -> &Self {
+        self.clock.set(seconds);
+        self
+    }
+
     /// Runs git in the working clone.
     ///
     /// # Panics

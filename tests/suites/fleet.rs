@@ -67,6 +67,13 @@ impl World {
         self
     }
 
+    /// Has the device know this line of allowed_signers, too.
+    pub(crate) fn trust_line(&self, line: &str) {
+        let file = &self.device.settings.allowed_signers;
+        let all = std::fs::read_to_string(file).unwrap() + line;
+        std::fs::write(file, all).unwrap();
+    }
+
     /// Writes an app's app.toml.
     pub(crate) fn app(&self, name: &str, text: impl AsRef<str>) -> &Self {
         self.repo.write(
