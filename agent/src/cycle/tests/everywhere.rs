@@ -5,6 +5,7 @@ use super::*;
 use crate::domain::history::{Pin, TRIES};
 use crate::domain::revision::Timestamp;
 use crate::port::memory::{Behaviour, Fault};
+use crate::trust::fixture;
 
 /// More polls than any single trouble may take to be over.
 const POLLS: u32 = 6;
@@ -97,6 +98,26 @@ const STORIES: &[Story] = &[
             rig.world.engine.remove_by_hand("web-side-1");
         },
         end: ONE,
+        or: ONE,
+    },
+    Story {
+        name: "trust rotation",
+        before: |rig| {
+            *rig.world.policy.borrow_mut() = fixture::policy_with_all();
+            rig.push(&ONE, "one");
+        },
+        then: |rig| {
+            // Root hands over from one signer to the next, who then moves the device on.
+            let mut documents = ONE.documents();
+            documents.extend(fixture::set());
+            let handed_over = rig.world.source.push(&documents, "hand over");
+            let mut documents = TWO.documents();
+            documents.extend(fixture::set());
+            rig.world
+                .source
+                .push_on(Some(&handed_over), &documents, "two", fixture::Hand::Next);
+        },
+        end: TWO,
         or: ONE,
     },
     Story {

@@ -10,6 +10,7 @@ mod device;
 mod everywhere;
 mod floor;
 mod limits;
+mod line;
 mod trouble;
 
 use std::collections::BTreeMap;

@@ -53,6 +53,18 @@ impl MemorySource {
         message: &str,
         hand: Hand,
     ) -> CommitId {
+        self.push_at(parent, documents, message, hand, 1_790_000_000)
+    }
+
+    /// As [`MemorySource::push_on`], committed at that time.
+    pub(crate) fn push_at(
+        &self,
+        parent: Option<&CommitId>,
+        documents: &[(&str, String)],
+        message: &str,
+        hand: Hand,
+        time: i64,
+    ) -> CommitId {
         let tree = Tree {
             documents: documents
                 .iter()
@@ -72,7 +84,7 @@ impl MemorySource {
         let draft = Draft {
             tree: id.as_str(),
             parents: &parents,
-            time: 1_790_000_000,
+            time,
             message,
         };
         let (commit, bytes) = draft.signed(hand);

@@ -33,6 +33,8 @@ pub(crate) struct MemoryWorld {
     pub(crate) units: MemoryUnits,
     pub(crate) probes: MemoryProbes,
     pub(crate) listener: Listener,
+    /// What the owner trusts.
+    pub(crate) policy: RefCell<TrustPolicy>,
     clock: MemoryClock,
 }
 
@@ -50,6 +52,7 @@ impl MemoryWorld {
             },
             probes: MemoryProbes::default(),
             listener: Listener::default(),
+            policy: RefCell::new(fixture::policy()),
             clock: MemoryClock {
                 began: Instant::now(),
                 boots: Cell::new(1),
@@ -196,6 +199,6 @@ impl World for Rc<MemoryWorld> {
     }
 
     fn policy(&self) -> Result<TrustPolicy, String> {
-        Ok(fixture::policy())
+        Ok(self.policy.borrow().clone())
     }
 }
