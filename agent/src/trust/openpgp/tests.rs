@@ -274,6 +274,36 @@ fn a_plain_certificate_and_signature_count() {
 }
 
 #[test]
+fn keys_and_signatures_of_version_6_count_too() {
+    let (public, secret) = KeyType::Ed25519.generate(Seeded(6)).unwrap();
+    let inner = PubKeyInner::new(
+        KeyVersion::V6,
+        KeyType::Ed25519.to_alg(),
+        Time::from_secs(MADE),
+        None,
+        public,
+    )
+    .unwrap();
+    let key = SecretKey::new(PublicKey::from_inner(inner).unwrap(), secret).unwrap();
+    let sixth = |kind: SignatureType, created: u32, more: Vec<Subpacket>| {
+        let hash = HashAlgorithm::Sha512;
+        let mut six = SignatureConfig::v6(Seeded(7), kind, key.algorithm(), hash).unwrap();
+        six.hashed_subpackets = config(kind, &key, created, more).hashed_subpackets;
+        six
+    };
+    let id = user(ALICE);
+    let own = sixth(SignatureType::CertPositive, MADE, vec![flags(true)]);
+    let own = on_user(own, &key, &id);
+    let keyring = Row::default().key(&key).user(&id).signature(&own).keyring();
+    let armor = over_commit(sixth(SignatureType::Binary, NOW, vec![]), &key);
+    let account = account(&keyring, &armor);
+    assert_eq!(account.failed, None);
+    assert_eq!(account.key.unwrap().fingerprint.len(), 64);
+    let (other, _) = alice();
+    assert_eq!(reason(&keyring, &signed_by(&other)), Reason::UnknownKey);
+}
+
+#[test]
 fn a_subkey_must_have_signed_for_its_primary_key_itself() {
     let (key, _) = alice();
     let (sub, other) = (subkey(2), subkey(3));
