@@ -4,11 +4,14 @@
 //! Each asserts more than that nothing panics, wherever there is more to say.
 
 use evenkeel::domain::commit::{Descent, RawCommit};
+use evenkeel::domain::revision::Timestamp;
 use evenkeel::trust::allowed_signers::{
     AllowedSigners, AllowedSignersError, SignerLine, SkippedLine,
 };
 use evenkeel::trust::certificate::Certificate;
 use evenkeel::trust::commit::Commit;
+use evenkeel::trust::openpgp::Keyring;
+use evenkeel::trust::policy::{NamedBytes, TrustPolicy, Verdict};
 use evenkeel::trust::revoked::Revoked;
 use evenkeel::trust::sshsig::ArmoredSignature;
 use evenkeel::trust::trust_set::Document;
@@ -31,6 +34,8 @@ pub(crate) const TARGETS: &[Target] = &[
     ("commit", commit),
     ("trailers", trailers),
     ("trust_set", trust_set),
+    ("openpgp_keyring", openpgp_keyring),
+    ("openpgp_signature", openpgp_signature),
     ("fleet", fleet),
     ("group", group),
     ("device", device),
@@ -192,6 +197,59 @@ pub(crate) fn commit(data: &[u8]) {
         (signed.tree, signed.parents, signed.time, signed.trailers),
         (commit.tree, commit.parents, commit.time, commit.trailers)
     );
+}
+
+fn keyring(bytes: &[u8]) -> Option<Keyring> {
+    let name = "keyring";
+    Keyring::parse(NamedBytes { name, bytes }).ok()
+}
+
+/// An OpenPGP keyring. One that is taken has a key that can sign, and is the same when every certificate is there twice.
+pub(crate) fn openpgp_keyring(data: &[u8]) {
+    let Some(once) = keyring(data) else {
+        return;
+    };
+    let holders = once.holders();
+    assert!(
+        holders
+            .iter()
+            .any(|holder| holder.trouble.is_none() && !holder.keys.is_empty())
+    );
+    for holder in &holders {
+        assert!(matches!(holder.fingerprint.len(), 40 | 64));
+        assert!(holder.keys.is_empty() || holder.principal.is_some());
+    }
+    if data.ends_with(b"\n") || data[0] & 0x80 != 0 {
+        let twice = keyring(&[data, data].concat()).expect("two copies are as good as one");
+        assert_eq!(twice.holders(), holders);
+    }
+}
+
+/// An armored OpenPGP signature on a commit that nobody in the keyring signed: whatever it says, it does not count.
+pub(crate) fn openpgp_signature(data: &[u8]) {
+    const KEYRING: &[u8] = include_bytes!("corpus/openpgp_keyring/three");
+    static POLICY: std::sync::LazyLock<TrustPolicy> = std::sync::LazyLock::new(|| {
+        let bytes = KEYRING;
+        TrustPolicy::of(AllowedSigners::nobody("signers", Vec::new()))
+            .with_keyring(NamedBytes {
+                name: "three",
+                bytes,
+            })
+            .expect("the corpus has a keyring of three keys")
+    });
+    let mut bytes = b"tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor A <a@x> 1700000000 +0000\ncommitter A <a@x> 1700000000 +0000\ngpgsig".to_vec();
+    for line in data
+        .strip_suffix(b"\n")
+        .unwrap_or(data)
+        .split(|byte| *byte == b'\n')
+    {
+        bytes.push(b' ');
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+    }
+    bytes.extend_from_slice(b"\nchange\n");
+    let verdict = POLICY.judge(&raw(&bytes), Timestamp(0));
+    assert!(matches!(verdict, Verdict::Refused(_)));
 }
 
 /// A commit's message. Its trailers are names and values of one line each, all of them words of the message.

@@ -170,5 +170,6 @@ macro_rules! targets {
 }
 
 targets! {
-    sshsig allowed_signers krl certificate commit trailers trust_set fleet group device app agent compose
+    sshsig allowed_signers krl certificate commit trailers trust_set openpgp_keyring openpgp_signature fleet group device app agent
+    compose
 }

@@ -866,6 +866,20 @@ fn a_device_follows_a_branch_that_is_signed_with_gpg_alone() {
     assert!(said.text().contains("not one person"), "{}", said.text());
     assert!(said.text().contains(&forge), "{}", said.text());
 
+    let said = run(
+        Command::new(binary()).args(["trust", "status", "--config", &config]),
+        PATIENCE,
+    )
+    .expect_code(0);
+    for shown in [
+        "alice@acme.example",
+        "openpgp-ed25519",
+        &alice,
+        "not one person",
+    ] {
+        assert!(said.stdout.contains(shown), "{shown}: {}", said.text());
+    }
+
     release(&dora, "second");
     let said = sync().expect_code(3);
     assert!(said.text().contains("wrong-branch"), "{}", said.text());

@@ -11,6 +11,7 @@ use super::allowed_signers::{AllowedSigners, Role, SignerLine};
 use super::policy::{Binding, TrustPolicy};
 use super::sshsig::GIT_NAMESPACE;
 use super::trust_set::{Sets, speaks_for_root};
+use super::{forge, pattern};
 use crate::domain::history::AdoptedSet;
 use crate::domain::revision::{CommitId, Timestamp};
 
@@ -26,7 +27,7 @@ pub struct Overview {
     pub lines: Vec<LineView>,
     /// Lines that are not used, each with its place and the reason.
     pub skipped: Vec<String>,
-    /// What ends soon, or has ended.
+    /// What ends soon or has ended; keys that stand for more people than they seem to; what of a keyring is not used.
     pub warnings: Vec<String>,
     /// The revocation list, where one is configured.
     pub revoked: Option<RevokedView>,
@@ -86,13 +87,13 @@ pub struct RevokedView {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineView {
-    /// `/etc/evenkeel/allowed_signers:3`, `trust/allowed_signers (serial 7):5`.
+    /// `/etc/evenkeel/allowed_signers:3`, `trust/allowed_signers (serial 7):5`; of a keyring its file.
     pub place: String,
     /// Its principals.
     pub principals: Vec<String>,
     /// The key's type.
     pub key_type: String,
-    /// The key, as `ssh-keygen -l` prints it.
+    /// The key, as `ssh-keygen -l` prints it; an OpenPGP key by its fingerprint.
     pub fingerprint: String,
     /// What it may do: `signer`, `certificate-authority`, `root`, `heartbeat`.
     pub roles: Vec<String>,
@@ -142,6 +143,7 @@ impl Overview {
                 .lines()
                 .iter()
                 .map(|line| view(policy, line, now))
+                .chain(keyring_views(policy, now))
                 .collect(),
             skipped: signers.skipped().iter().map(ToString::to_string).collect(),
             warnings: warnings_of(policy, signers, now),
@@ -185,7 +187,30 @@ fn warnings_of(policy: &TrustPolicy, signers: &AllowedSigners, now: Timestamp) -
     let mut found = Vec::new();
     for line in signers.lines() {
         let told = match (state(policy, line, now), line.valid_before) {
-            (LineState::EndsSoon, Some(end)) => format!("counts until {end}: rotate it before"),
+            (LineState::EndsSoon, Some(end)) => {
+                Some(format!("counts until {end}: rotate it before"))
+            }
+            (LineState::Expired, Some(end)) => Some(format!("counted until {end}")),
+            (
+                LineState::Valid
+                | LineState::EndsSoon
+                | LineState::Expired
+                | LineState::NotYetValid
+                | LineState::Revoked,
+                _,
+            ) => None,
+        };
+        let names = line.principals.join(",");
+        found.extend(told.map(|told| format!("the key of {names} ({}) {told}", line.place())));
+        found.extend(
+            forge::signer_line(line)
+                .into_iter()
+                .map(|why| format!("{}: {why}", line.place())),
+        );
+    }
+    for line in keyring_views(policy, now) {
+        let told = match (line.state, line.valid_before) {
+            (LineState::EndsSoon, Some(end)) => format!("counts until {end}: renew it before"),
             (LineState::Expired, Some(end)) => format!("counted until {end}"),
             (
                 LineState::Valid
@@ -196,13 +221,55 @@ fn warnings_of(policy: &TrustPolicy, signers: &AllowedSigners, now: Timestamp) -
                 _,
             ) => continue,
         };
-        found.push(format!(
-            "the key of {} ({}) {told}",
-            line.principals.join(","),
-            line.place()
-        ));
+        let names = line.principals.join(",");
+        found.push(format!("the key of {names} ({}) {told}", line.place));
     }
+    let keyring = policy.openpgp.iter().flat_map(|keyring| keyring.warnings());
+    found.extend(keyring.cloned());
     found
+}
+
+/// The keys of the keyring, as lines; one that can never count is told as a warning instead.
+fn keyring_views(policy: &TrustPolicy, now: Timestamp) -> Vec<LineView> {
+    let Some(keyring) = &policy.openpgp else {
+        return Vec::new();
+    };
+    let among = |name: &str, patterns: &[String]| {
+        pattern::matches_list(name, patterns.iter().map(String::as_str))
+    };
+    let mut views = Vec::new();
+    for holder in keyring.holders() {
+        for (key_type, fingerprint, until) in holder.keys {
+            let name = holder.principal.clone().unwrap_or_default();
+            let role = if among(&name, &policy.heartbeat) {
+                "heartbeat"
+            } else {
+                "signer"
+            };
+            views.push(LineView {
+                place: keyring.file().to_owned(),
+                key_type,
+                fingerprint,
+                roles: vec![role.to_owned()],
+                branches: policy
+                    .branches
+                    .iter()
+                    .filter(|(_, signers)| among(&name, signers))
+                    .map(|(branch, _)| branch.clone())
+                    .collect(),
+                principals: vec![name],
+                namespaces: Some(vec![GIT_NAMESPACE.to_owned()]),
+                valid_after: None,
+                valid_before: until,
+                state: match until {
+                    Some(end) if now >= end => LineState::Expired,
+                    Some(end) if end.0.saturating_sub(now.0) <= WARN_BEFORE => LineState::EndsSoon,
+                    Some(_) | None => LineState::Valid,
+                },
+            });
+        }
+    }
+    views
 }
 
 fn state(policy: &TrustPolicy, line: &SignerLine, now: Timestamp) -> LineState {
