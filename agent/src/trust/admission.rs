@@ -489,5 +489,8 @@ enum Step {
 #[path = "admission/certified.rs"]
 mod certified;
 #[cfg(test)]
+#[path = "admission/lines.rs"]
+mod lines;
+#[cfg(test)]
 #[path = "admission/tests.rs"]
 mod tests;

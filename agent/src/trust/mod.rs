@@ -15,10 +15,14 @@
 //! - certificates: critical options (`verify-required` is kept to, which `ssh-keygen` does not; `force-command`,
 //!   `source-address` and unknown ones are refused), options out of order or repeated, principals that are empty, not UTF-8
 //!   or have a comma or control character in them, and a certificate on a plain line, which names its authority instead;
-//! - lines of allowed_signers: an empty entry or a quote among the principals, control characters, text that is not UTF-8,
-//!   and dates that are none (30 February);
+//! - lines of allowed_signers: an empty entry among principals or options, a quote among the principals, control
+//!   characters, text that is not UTF-8, and dates that are none (30 February);
 //! - revocation: an empty file is one that was cut off. Extensions of a list that are not critical, and that OpenSSH before
 //!   9.4 does not know, are passed over as PROTOCOL.krl asks.
+//!
+//! Two things we go on at, and neither is about what is signed or by whom: where `ssh-keygen` gives up at a line of
+//! allowed_signers that it cannot read, that line alone is lost here; and any line of a key will do, while git asks for the
+//! principals of its first one alone.
 
 pub mod admission;
 pub mod allowed_signers;

@@ -44,8 +44,11 @@ pub(super) enum Stricter {
     RsaSize,
     /// A list of revoked keys that cannot be read to its end.
     Revocation,
-    /// A certificate: until they are supported, any of them.
+    /// A certificate with a critical option that cannot be kept to, by an authority whose key is of no type or size that is
+    /// taken, or on a line of its own, where its authority belongs.
     Certificate,
+    /// A certificate that asks for a security key that knows who touches it: OpenSSH does not look whether it did.
+    VerifyRequired,
     /// A key in an encoding of its own.
     KeyForm,
     /// The line that would accept it is one that we report and skip.
@@ -308,6 +311,12 @@ pub(super) fn stricter(case: &Case, ours: &Ours, rests: RestsOn) -> Option<Stric
         (
             Stricter::Certificate,
             is("unsupported") && about("certificate"),
+        ),
+        (
+            Stricter::VerifyRequired,
+            is("bad-signature")
+                && about("verify-required")
+                && case.tags.contains(&"certificate with verify-required"),
         ),
         (
             Stricter::SignatureForm,

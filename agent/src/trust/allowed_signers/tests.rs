@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
+use super::options::absolute_time;
 use super::*;
 
 const KEY: &str =
