@@ -16,6 +16,7 @@ mod engine;
 mod fleet;
 mod floors;
 mod fuzz;
+mod guard;
 mod harness;
 mod heal;
 mod idle;
