@@ -28,3 +28,4 @@ mod rollback;
 mod source;
 mod systemd;
 mod trust;
+mod verify;

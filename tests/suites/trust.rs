@@ -126,13 +126,8 @@ impl Desk {
             revision: revision.to_owned(),
             repo: Some(self.dir.path().to_owned()),
             allowed_signers: Some(signers.to_owned()),
-            branch: None,
-            openpgp_keyring: None,
-            bind_branch: false,
-            revoked: None,
-            config: None,
             json: true,
-            explain: false,
+            ..Args::default()
         }
     }
 

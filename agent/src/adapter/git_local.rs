@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use crate::domain::commit::{Descent, RawCommit};
+use crate::adapter::git_objects::history::{Caps, Place, history};
+use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
 use crate::domain::revision::CommitId;
 
 /// How many commits are walked to learn whether one descends from another.
@@ -109,6 +110,43 @@ impl LocalRepository {
             bytes,
             descent,
         })
+    }
+
+    /// The id of the commit that `revision` names.
+    ///
+    /// # Errors
+    /// As [`LocalRepository::commit`].
+    pub fn id(&self, revision: &str) -> Result<CommitId, LocalError> {
+        self.resolve(revision)?
+            .to_hex()
+            .to_string()
+            .parse()
+            .map_err(|error| self.damaged(revision, error))
+    }
+
+    /// What trust has to see beside a commit, as a device's own store gives it
+    /// ([`crate::port::source::Source::history`]). What is missing is told in its `cut`, and not called damage: people's
+    /// repositories are what they are.
+    ///
+    /// # Errors
+    /// [`LocalError::Damaged`].
+    pub fn history(
+        &self,
+        tip: &CommitId,
+        floor: Option<&CommitId>,
+        extent: Extent,
+    ) -> Result<RawHistory, LocalError> {
+        let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+            self.damaged("the commits before it", error)
+        };
+        let id = ObjectId::from_hex(tip.as_str().as_bytes())
+            .map_err(|error| damaged(Box::new(error)))?;
+        let caps = Caps {
+            below: WALK,
+            ..Caps::default()
+        };
+        history(&self.repo, id, floor, extent, Place::Beyond, &caps)
+            .map_err(|error| damaged(Box::new(error)))
     }
 
     /// A commit's bytes; `None` where it is not here or does not read.

@@ -1,23 +1,29 @@
 //! `evenkeel verify`: the trust verdict on a commit, and why.
 //!
-//! Needs no device: a repository, a revision and a trust set. No floor is known here, so descent is judged against
-//! `trust.pin` alone; and a key's window at the later of the commit's time and the time this program was built, as on a
-//! device that has seen nothing yet.
+//! Needs no device: a repository, a revision and a trust set. Judges by the rules of a device, as one whose floor is
+//! `--floor`, or that has seen nothing yet: then descent is judged against `trust.pin` alone. A key's window is judged at
+//! the later of the commit's time and the time this program was built. No device's state is read.
 
-use std::fmt::Write as _;
+mod show;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use evenkeel_schema::agent_config::{AgentConfig, TrustSection};
+use evenkeel_schema::agent_config::{AgentConfig, TrustSection, Verify};
 use jiff::tz::TimeZone;
 
+use crate::adapter::clock::SystemClock;
 use crate::adapter::git_local::{LocalError, LocalRepository};
 use crate::domain::revision::Timestamp;
-use crate::trust::policy::{Binding, CheckResult, Examination, NamedBytes, TrustPolicy, Verdict};
+use crate::port::clock::Clock as _;
+use crate::trust::policy::{
+    Anchor, Binding, Check, CheckResult, Memo, NamedBytes, Scene, TrustPolicy,
+};
+use show::{Detail, Told};
 
 /// The trust verdict on a commit, and why.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// The commit: HEAD, a branch, a tag, a full or short id, with ~n and ^n.
     pub revision: String,
@@ -36,6 +42,16 @@ pub struct Args {
     /// The commit's message must name that branch (`Fleet-Branch: <branch>`), as with trust.bind_branch.
     #[arg(long, requires = "branch")]
     pub bind_branch: bool,
+    /// Judge as a device that is at this commit: the revision must descend from it, and what is before it is not judged.
+    /// Without it, as a device that has seen nothing yet.
+    #[arg(long, value_name = "REV")]
+    pub floor: Option<String>,
+    /// Judge each commit from the floor to the revision, as with trust.verify = "every-commit".
+    #[arg(long)]
+    pub every_commit: bool,
+    /// How many distinct principals must have approved it for the branch, as with trust.approvals.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub approvals: Option<u8>,
     /// What counts no more, an OpenSSH KRL or public keys, one a line; the configuration's by default.
     #[arg(long, value_name = "FILE")]
     pub revoked: Option<PathBuf>,
@@ -63,11 +79,16 @@ pub type Configuration<'a> = dyn Fn(&Path) -> Result<AgentConfig, String> + 'a;
 /// Runs it; the exit code: 0 trusted, 1 not decided, 2 wrong usage, 3 refused.
 #[must_use]
 pub fn run(args: &Args, configuration: &Configuration<'_>) -> u8 {
-    match answer(args, configuration) {
+    let clock = SystemClock::new();
+    let now = clock.is_synchronised().then(|| clock.now());
+    match answer_at(args, configuration, now) {
         Ok(answer) => {
             let mut err = std::io::stderr().lock();
             for warning in &answer.warnings {
                 let _ = writeln!(err, "evenkeel: warning: {warning}");
+            }
+            for note in &answer.notes {
+                let _ = writeln!(err, "evenkeel: note: {note}");
             }
             let mut out = std::io::stdout().lock();
             // A reader that went away is no error.
@@ -90,15 +111,29 @@ pub struct Answer {
     pub text: String,
     /// For stderr: lines of the trust set that are not used.
     pub warnings: Vec<String>,
+    /// For stderr: in what a device might judge otherwise.
+    pub notes: Vec<String>,
     /// The exit code.
     pub code: u8,
 }
 
-/// The answer, without printing it.
+/// The answer as where no clock is known to be right, without printing it.
 ///
 /// # Errors
 /// Wrong usage: no repository, no such revision, a file that cannot be read, no usable trust set.
 pub fn answer(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Answer> {
+    answer_at(args, configuration, None)
+}
+
+/// The answer, without printing it. `clock` is the time, where it is known to be right.
+///
+/// # Errors
+/// As [`answer`].
+pub fn answer_at(
+    args: &Args,
+    configuration: &Configuration<'_>,
+    clock: Option<Timestamp>,
+) -> anyhow::Result<Answer> {
     let policy = policy(args, configuration)?;
     let warnings = policy
         .signers
@@ -110,25 +145,128 @@ pub fn answer(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<
     let dir = args.repo.as_deref().unwrap_or(Path::new("."));
     let repo = LocalRepository::open(dir)
         .map_err(|error| hint(error, "name the repository with --repo DIR"))?;
+    let missing = |error| hint(error, "`git log` in the repository shows what is there");
+    let floor = args.floor.as_deref().map(|floor| repo.id(floor));
+    let floor = floor.transpose().map_err(missing)?;
+    let anchor = match (&floor, &policy.pin) {
+        (Some(floor), _) => Anchor::Floor(floor),
+        (None, Some(pin)) => Anchor::Pin(pin),
+        (None, None) => Anchor::None,
+    };
     let raw = repo
-        .commit(&args.revision, policy.pin.as_ref())
-        .map_err(|error| hint(error, "`git log` in the repository shows what is there"))?;
-    let examination = policy.examine_with(&raw, &|id| repo.bytes(id), build_time());
-    let code = match &examination.verdict {
-        Verdict::Trusted(_) => 0,
-        Verdict::Undecided(_) => 1,
-        Verdict::Refused(_) => 3,
+        .commit(&args.revision, anchor.commit())
+        .map_err(missing)?;
+    let history = repo
+        .history(&raw.id, anchor.commit(), policy.extent(&raw.descent))
+        .map_err(missing)?;
+    let scene = Scene {
+        tip: &raw,
+        history: &history,
+        anchor,
+        adopted: &[],
+        time_floor: build_time(),
+        clock,
+        memo: &Memo::default(),
+    };
+    let mut decision = policy.decide(scene);
+    let mut checks = given(&policy, &scene);
+    checks.append(&mut decision.checks);
+    decision.checks = checks;
+    let code = match show::told(&decision) {
+        Told::Trusted(_) => 0,
+        Told::Unknown(_) => 1,
+        Told::Refused { .. } => 3,
+    };
+    let detail = if args.explain {
+        Detail::Checks
+    } else {
+        Detail::Verdict
     };
     let text = if args.json {
-        json(raw.id.as_str(), &examination, args)
+        show::json(&raw, &decision, detail)
     } else {
-        people(&args.revision, &examination, args)
+        show::people(&args.revision, &raw, &decision, detail)
     };
+    let mut notes = Vec::new();
+    if floor.is_none() && reads_configuration(args) {
+        notes.push(
+            "judged as by a device that has seen nothing yet; --floor REV judges as one that is at REV \
+             (`evenkeel status` on the device shows its floor)"
+                .to_owned(),
+        );
+    }
     Ok(Answer {
         text,
         warnings,
+        notes,
         code,
     })
+}
+
+/// What the verdict rests on beside the commits, for who wants to follow.
+fn given(policy: &TrustPolicy, scene: &Scene<'_>) -> Vec<Check> {
+    let fact = |input: &str, found: String| Check {
+        name: "policy",
+        input: input.to_owned(),
+        result: CheckResult::NotJudged(found),
+    };
+    let branch = if policy.branch.is_empty() {
+        "any".to_owned()
+    } else {
+        let bound = match policy.binding {
+            Binding::Required => "; a commit must name it",
+            Binding::NotRequired => "",
+        };
+        format!("`{}`{bound}", policy.branch)
+    };
+    let who = match &policy.branch_signers {
+        None => "any signer".to_owned(),
+        Some(signers) => signers.join(", "),
+    };
+    let which = match policy.verify {
+        Verify::Tip => "the tip",
+        Verify::EveryCommit => "each commit above the floor",
+    };
+    let root = policy.root.as_ref().map_or_else(
+        || "nobody".to_owned(),
+        |root| format!("{} of {}", root.threshold, root.signers.join(", ")),
+    );
+    let anchor = match scene.anchor {
+        Anchor::None => "none: there is nothing to descend from".to_owned(),
+        Anchor::Pin(commit) => format!("none yet; trust.pin {commit}"),
+        Anchor::Floor(commit) => commit.to_string(),
+    };
+    let clock = scene.clock.map_or_else(
+        || "not known to be right: no date is too late".to_owned(),
+        |now| now.to_string(),
+    );
+    let mut facts = vec![
+        fact(
+            "trust set",
+            format!(
+                "{}: {} lines that grant something, {} that do not",
+                policy.signers.file(),
+                policy.signers.lines().len(),
+                policy.signers.skipped().len()
+            ),
+        ),
+        fact("revoked", policy.revoked.describe()),
+        fact("branch", branch),
+        fact("who may sign it", who),
+        fact("judged", which.to_owned()),
+        fact("approvals", policy.approvals.to_string()),
+        fact("who may change the trust set in the repository", root),
+    ];
+    if !policy.heartbeat.is_empty() {
+        facts.push(fact(
+            "who may only say that it is alive",
+            policy.heartbeat.join(", "),
+        ));
+    }
+    facts.push(fact("floor", anchor));
+    facts.push(fact("time floor", scene.time_floor.to_string()));
+    facts.push(fact("clock", clock));
+    facts
 }
 
 fn hint(error: LocalError, next: &str) -> anyhow::Error {
@@ -150,9 +288,14 @@ fn build_time() -> Timestamp {
     )
 }
 
+/// Whether a device's configuration counts.
+fn reads_configuration(args: &Args) -> bool {
+    args.config.is_some() || (args.allowed_signers.is_none() && args.openpgp_keyring.is_none())
+}
+
 /// What the configuration says, with what the command line says in its place.
 fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<TrustPolicy> {
-    let alone = args.allowed_signers.is_some() || args.openpgp_keyring.is_some();
+    let alone = !reads_configuration(args);
     let (mut trust, branch) = match &args.config {
         None if alone => (TrustSection::default(), String::new()),
         given => {
@@ -169,7 +312,7 @@ fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Trus
         trust.openpgp_keyring = Some(file.clone());
     }
     // Without a configuration the trust set is what is named here, and nothing else.
-    let no_ssh = args.config.is_none() && alone && args.allowed_signers.is_none();
+    let no_ssh = alone && args.allowed_signers.is_none();
     if let Some(file) = &args.allowed_signers {
         trust.allowed_signers.clone_from(file);
     }
@@ -207,6 +350,15 @@ fn policy(args: &Args, configuration: &Configuration<'_>) -> anyhow::Result<Trus
     if args.bind_branch {
         policy.binding = Binding::Required;
     }
+    if args.every_commit {
+        policy.verify = Verify::EveryCommit;
+    }
+    if let Some(approvals) = args.approvals {
+        policy.approvals = usize::from(approvals);
+    }
+    if policy.approvals > 1 && policy.branch.is_empty() {
+        anyhow::bail!("approvals are for a branch\nhint: name it with --branch BRANCH");
+    }
     Ok(policy)
 }
 
@@ -219,89 +371,4 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         Ok::<_, std::io::Error>(bytes)
     };
     read().with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The verdict for programs, one line.
-fn json(commit: &str, examination: &Examination, args: &Args) -> String {
-    let (verdict, reason, principal, fingerprint, key_type) = match &examination.verdict {
-        Verdict::Trusted(commit) => (
-            "trusted",
-            "ok",
-            Some(commit.principal()),
-            Some(commit.fingerprint()),
-            Some(commit.key_type()),
-        ),
-        Verdict::Refused(refused) => (
-            "refused",
-            refused.reason.as_str(),
-            refused.principal.as_deref(),
-            refused.fingerprint.as_deref(),
-            refused.key_type.as_deref(),
-        ),
-        // Not one of the documented answers, and so no reason either: exit code 1 says that nothing was decided.
-        Verdict::Undecided(_) => ("undecided", "history-missing", None, None, None),
-    };
-    let mut answer = serde_json::json!({
-        "commit": commit,
-        "verdict": verdict,
-        "reason": reason,
-        "principal": principal,
-        "fingerprint": fingerprint,
-        "key_type": key_type,
-    });
-    if args.explain {
-        let checks = examination.checks.iter().map(|check| {
-            let (result, detail) = told(&check.result);
-            serde_json::json!({"check": check.name, "input": check.input, "result": result, "detail": detail})
-        });
-        answer["checks"] = checks.collect();
-    }
-    format!("{answer}\n")
-}
-
-fn told(result: &CheckResult) -> (&'static str, &str) {
-    match result {
-        CheckResult::Passed(found) => ("passed", found),
-        CheckResult::Failed(why) => ("failed", why),
-        CheckResult::NotJudged(why) => ("not judged", why),
-    }
-}
-
-/// The verdict for people.
-fn people(revision: &str, examination: &Examination, args: &Args) -> String {
-    let mut text = String::new();
-    if args.explain {
-        for check in &examination.checks {
-            let (result, detail) = told(&check.result);
-            let _ = writeln!(
-                text,
-                "{:<12}{result:<12}{}\n{:24}{detail}",
-                check.name, check.input, ""
-            );
-        }
-    }
-    let _ = match &examination.verdict {
-        Verdict::Trusted(commit) => writeln!(
-            text,
-            "{} is trusted: signed by {} with {} {}",
-            commit.id(),
-            commit.principal(),
-            commit.key_type(),
-            commit.fingerprint()
-        ),
-        Verdict::Refused(refused) => {
-            let hint = if args.explain {
-                String::new()
-            } else {
-                format!("\nhint: evenkeel verify --explain {revision} shows each check")
-            };
-            writeln!(
-                text,
-                "{} is refused ({}): {}{hint}",
-                refused.commit, refused.reason, refused.message
-            )
-        }
-        Verdict::Undecided(why) => writeln!(text, "{why}"),
-    };
-    text
 }

@@ -33,7 +33,7 @@ use gix::objs::Kind;
 
 pub use limits::{Fault, Limits};
 
-use crate::adapter::git_objects::history;
+use crate::adapter::git_objects::history::{self, Place};
 use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
@@ -275,7 +275,8 @@ impl Source for GitSource {
         let floor = floor.cloned();
         self.look(move |inner| {
             let repo = store::open(&inner.dir, &inner.limits)?;
-            history::history(&repo, tip, floor.as_ref(), extent, &inner.limits.caps())
+            let (floor, caps) = (floor.as_ref(), inner.limits.caps());
+            history::history(&repo, tip, floor, extent, Place::Within, &caps)
         })
         .await
     }

@@ -64,7 +64,7 @@ struct Read {
 
 /// Whether a commit must be here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     /// Reached without passing the shallow boundary: it must.
     Within,
     /// Reached past it: it may be.
@@ -102,6 +102,8 @@ struct Walker<'a> {
     repo: &'a gix::Repository,
     boundary: BTreeSet<ObjectId>,
     caps: &'a Caps,
+    /// Where the walks begin.
+    start: Place,
     read: HashMap<ObjectId, Read>,
 }
 
@@ -150,7 +152,7 @@ impl Walker<'_> {
                 )));
             }
             let node = Node::of(&data, id.kind());
-            let place = self.place(id, if id == floor { Place::Within } else { place });
+            let place = self.place(id, if id == floor { self.start } else { place });
             for parent in node.parents {
                 if below.known.insert(parent) {
                     next.push_back((parent, place, node.time.unwrap_or(i64::MAX)));
@@ -174,7 +176,7 @@ impl Walker<'_> {
             Ends::Below(below) => below.known.contains(&id),
         };
         let mut seen = HashSet::from([tip]);
-        let mut next = VecDeque::from([(tip, Place::Within)]);
+        let mut next = VecDeque::from([(tip, self.start)]);
         let (mut commits, mut bytes) = (0, 0);
         while let Some((id, place)) = next.pop_front() {
             if is_end(id) {
@@ -289,10 +291,14 @@ impl Walker<'_> {
             settled: BTreeSet::new(),
             cut: None,
         };
-        let parents = match self.read(tip, Place::Within)? {
-            Some(read) => read.node.parents.clone(),
-            None => Vec::new(),
+        let Some(read) = self.read(tip, self.start)? else {
+            return Ok(Span {
+                range: Vec::new(),
+                cut: Some(HistoryCut::Shallow),
+                ..span
+            });
         };
+        let parents = read.node.parents.clone();
         if parents.len() > PARENTS {
             span.cut = Some(HistoryCut::TooLong(format!(
                 "{} has {} parents",
@@ -300,12 +306,11 @@ impl Walker<'_> {
                 parents.len()
             )));
         }
-        let place = self.place(tip, Place::Within);
         for parent in parents.into_iter().take(PARENTS) {
             if span.range.contains(&parent) {
                 continue;
             }
-            if self.read(parent, place)?.is_none() {
+            if self.read(parent, Place::Beyond)?.is_none() {
                 span.cut.get_or_insert(HistoryCut::Shallow);
             } else {
                 span.range.push(parent);
@@ -331,15 +336,23 @@ fn commit(
     id: ObjectId,
     place: Place,
 ) -> Result<Option<Vec<u8>>, SourceError> {
+    let is_here = || {
+        repo.try_find_header(id)
+            .is_ok_and(|header| header.is_some_and(|header| header.kind() == Kind::Commit))
+    };
     match place {
-        Place::Beyond if !repo.has_object(id) => Ok(None),
+        Place::Beyond if !is_here() => Ok(None),
         Place::Within | Place::Beyond => {
             object(repo, id, Kind::Commit, "the branch's history").map(Some)
         }
     }
 }
 
-fn walker<'a>(repo: &'a gix::Repository, caps: &'a Caps) -> Result<Walker<'a>, SourceError> {
+fn walker<'a>(
+    repo: &'a gix::Repository,
+    caps: &'a Caps,
+    start: Place,
+) -> Result<Walker<'a>, SourceError> {
     let boundary = repo
         .shallow_commits()
         .map_err(|error| {
@@ -354,6 +367,7 @@ fn walker<'a>(repo: &'a gix::Repository, caps: &'a Caps) -> Result<Walker<'a>, S
         repo,
         boundary,
         caps,
+        start,
         read: HashMap::new(),
     })
 }
@@ -375,7 +389,7 @@ pub(crate) fn kept(
     floor: &CommitId,
     caps: &Caps,
 ) -> Result<BTreeSet<ObjectId>, SourceError> {
-    let mut walker = walker(repo, caps)?;
+    let mut walker = walker(repo, caps, Place::Within)?;
     let floor = known_floor(tip, Some(floor));
     let span = walker.span(tip, floor)?;
     let mut kept: BTreeSet<ObjectId> = span.range.iter().chain(&span.settled).copied().collect();
@@ -409,7 +423,8 @@ pub(crate) fn kept(
     Ok(kept)
 }
 
-/// What trust has to see beside a tip, as [`crate::port::source::Source::history`] has it.
+/// What trust has to see beside a tip, as [`crate::port::source::Source::history`] has it. Where `start` is
+/// [`Place::Beyond`], nothing that is missing is damage.
 ///
 /// # Errors
 /// [`SourceError::Store`] where the repository is damaged, or does not have the tip.
@@ -418,9 +433,10 @@ pub(crate) fn history(
     tip: ObjectId,
     floor: Option<&CommitId>,
     extent: Extent,
+    start: Place,
     caps: &Caps,
 ) -> Result<RawHistory, SourceError> {
-    let mut walker = walker(repo, caps)?;
+    let mut walker = walker(repo, caps, start)?;
     let floor = known_floor(tip, floor);
     let span = match extent {
         Extent::Parents => walker.parents(tip, floor)?,

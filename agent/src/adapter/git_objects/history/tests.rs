@@ -88,7 +88,7 @@ impl Bench {
         caps: &Caps,
     ) -> RawHistory {
         let floor = floor.map(|id| parsed(id).unwrap());
-        history(&self.repo, tip, floor.as_ref(), extent, caps).unwrap()
+        history(&self.repo, tip, floor.as_ref(), extent, Place::Within, caps).unwrap()
     }
 }
 
@@ -293,6 +293,7 @@ fn a_commit_that_is_missing_within_the_boundary_is_damage() {
             tip,
             Some(&floor),
             Extent::SinceFloor,
+            Place::Within,
             &Caps::default(),
         )
     };
@@ -326,6 +327,7 @@ fn a_floor_that_is_not_here_leaves_no_doubt_that_something_is_missing() {
         one,
         Some(&foreign),
         Extent::SinceFloor,
+        Place::Within,
         &Caps::default(),
     );
     assert_eq!(range(&found.unwrap()), ids(&[one]));
