@@ -397,6 +397,13 @@ fn key_files_that_cannot_be_read_are_named() {
     assert!(said.text().contains("absent"), "{}", said.text());
 
     world.device.settings.allowed_signers = good;
+    world.device.settings.url = "ssh://git@127.0.0.1:1/fleet.git".to_owned();
+    let said = world.device.sync().expect_code(2);
+    assert!(
+        said.text().contains("source.known_hosts"),
+        "{}",
+        said.text()
+    );
     for key in ["token_file", "ca_file", "ssh_key"] {
         world.device.settings.url = match key {
             "ssh_key" => "ssh://git@127.0.0.1:1/fleet.git".to_owned(),

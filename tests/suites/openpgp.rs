@@ -248,12 +248,8 @@ impl Desk {
             repo: Some(self.dir.path().to_owned()),
             allowed_signers: signers.map(Path::to_owned),
             openpgp_keyring: keyring.map(Path::to_owned),
-            branch: None,
-            bind_branch: false,
-            revoked: None,
-            config: None,
             json: true,
-            explain: false,
+            ..Args::default()
         };
         let answer = verify::answer(&args, &|_| Err("there is no configuration".to_owned()))
             .map_err(|error| format!("{error:#}"))?;

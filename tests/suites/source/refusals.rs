@@ -187,9 +187,17 @@ fn an_ssh_key_that_others_can_read_or_that_is_missing_is_said_plainly() {
     let (repo, _) = fleet();
     let server = GitSsh::start(&repo.bare());
     let mut section = section(server.url());
+    let needs = |section: &SourceSection, key: &str| {
+        // Said before anything is tried: it is the configuration that is wrong.
+        let error = GitSource::new(section, repo.served().join("unused")).unwrap_err();
+        assert!(
+            is_setup(&error) && error.to_string().contains(key),
+            "{error}"
+        );
+    };
+    needs(&section, "source.known_hosts");
     section.known_hosts = Some(server.known_hosts());
-    let (error, text) = refused(Bench::new(&section).fetch(None));
-    assert!(is_setup(&error) && text.contains("ssh_key"), "{text}");
+    needs(&section, "source.ssh_key");
     section.ssh_key = Some(repo.served().join("no-key"));
     let (error, text) = refused(Bench::new(&section).fetch(None));
     assert!(is_setup(&error) && text.contains("no-key"), "{text}");

@@ -72,13 +72,23 @@ impl Remote {
                             .to_owned(),
                     );
                 }
+                // Without either no fetch can ever succeed: no key is looked for elsewhere, and no host key is taken on trust.
+                let known_hosts = section.known_hosts.clone().ok_or_else(|| {
+                    format!(
+                        "the ssh remote {host} needs source.known_hosts: a file with its host key (`ssh-keyscan {host}`, compared \
+                         with what its operator says it is)"
+                    )
+                })?;
+                let key = section.ssh_key.clone().ok_or_else(|| {
+                    format!("the ssh remote {host} needs source.ssh_key: the path of a private key")
+                })?;
                 Ok(Self::Ssh(SshRemote {
                     user,
                     host,
                     port: url.port,
                     path,
-                    key: section.ssh_key.clone(),
-                    known_hosts: section.known_hosts.clone(),
+                    key,
+                    known_hosts,
                 }))
             }
             gix::url::Scheme::File => {

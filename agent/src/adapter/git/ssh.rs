@@ -28,8 +28,8 @@ pub(super) struct SshRemote {
     pub(super) host: String,
     pub(super) port: Option<u16>,
     pub(super) path: String,
-    pub(super) key: Option<PathBuf>,
-    pub(super) known_hosts: Option<PathBuf>,
+    pub(super) key: PathBuf,
+    pub(super) known_hosts: PathBuf,
 }
 
 /// The transport that gix drives.
@@ -69,9 +69,7 @@ fn quoted(path: &Path) -> Result<String, Fault> {
 
 impl SshRemote {
     fn key(&self) -> Result<&Path, Fault> {
-        let key = self.key.as_deref().ok_or_else(|| {
-            setup("an ssh remote needs source.ssh_key: the path of a private key".to_owned())
-        })?;
+        let key = self.key.as_path();
         let file = std::fs::File::open(key).map_err(|cause| Fault::Setup {
             what: format!("cannot read source.ssh_key `{}`", key.display()),
             cause: Some(cause.into()),
@@ -88,12 +86,7 @@ impl SshRemote {
     }
 
     fn known_hosts(&self) -> Result<&Path, Fault> {
-        let path = self.known_hosts.as_deref().ok_or_else(|| {
-            setup(
-                "an ssh remote needs source.known_hosts: a file with the server's host key"
-                    .to_owned(),
-            )
-        })?;
+        let path = self.known_hosts.as_path();
         std::fs::File::open(path).map_err(|cause| Fault::Setup {
             what: format!("cannot read source.known_hosts `{}`", path.display()),
             cause: Some(cause.into()),
@@ -180,7 +173,7 @@ impl SshRemote {
             stderr: Some(stderr),
             words,
             host: self.host.clone(),
-            known_hosts: self.known_hosts.clone().unwrap_or_default(),
+            known_hosts: self.known_hosts.clone(),
             silence: limits.read.max(limits.connect),
             budget: Arc::clone(budget),
         };

@@ -5,6 +5,7 @@
 
 pub(crate) mod history;
 mod sets;
+mod walk;
 
 use gix::ObjectId;
 use gix::objs::{Kind, TreeRefIter};

@@ -1,5 +1,7 @@
 //! What a device does with a tip that trust refuses, and where its memory of the floor was lost.
 
+use evenkeel_schema::agent_config::Verify;
+
 use super::*;
 use crate::domain::history::Floor;
 use crate::port::memory::Behaviour;
@@ -134,6 +136,25 @@ async fn a_floor_of_what_was_seen_refuses_a_rewind_over_a_release_that_was_never
         .push_on(Some(&two), &documents, "on top", Hand::Trusted);
     rig.settle().await;
     rig.assert_at(&THREE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_of_a_tip_that_stays_read_no_history_again() {
+    for verify in [Verify::Tip, Verify::EveryCommit] {
+        let rig = Rig::at_one().await;
+        rig.world.policy.borrow_mut().verify = verify;
+        rig.push(&TWO, "two");
+        rig.live(2).await;
+        rig.assert_at(&TWO).await;
+        let read = rig.world.source.histories.get();
+        rig.live(20).await;
+        assert_eq!(rig.world.source.histories.get(), read, "{verify:?}");
+        rig.push(&THREE, "three");
+        rig.live(2).await;
+        rig.assert_at(&THREE).await;
+        // Once above the floor, and once when the floor has come after.
+        assert!(rig.world.source.histories.get() <= read + 2, "{verify:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

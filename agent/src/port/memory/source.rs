@@ -30,6 +30,8 @@ pub(crate) struct MemorySource {
     floor: RefCell<Option<Floor>>,
     /// Whether the remote answers.
     pub(crate) online: Cell<bool>,
+    /// How often a history was read.
+    pub(crate) histories: Cell<usize>,
 }
 
 impl MemorySource {
@@ -42,6 +44,7 @@ impl MemorySource {
             local: RefCell::default(),
             floor: RefCell::default(),
             online: Cell::new(true),
+            histories: Cell::new(0),
         }
     }
 
@@ -229,6 +232,7 @@ impl Source for MemorySource {
         floor: Option<&CommitId>,
         extent: Extent,
     ) -> Result<RawHistory, SourceError> {
+        self.histories.set(self.histories.get() + 1);
         let commits = self.commits.borrow();
         let settled = floor.map_or_else(BTreeSet::new, |floor| self.ancestors(floor));
         let mut history = RawHistory::default();
