@@ -28,4 +28,5 @@ mod rollback;
 mod source;
 mod systemd;
 mod trust;
+mod trust_root;
 mod verify;

@@ -4,7 +4,7 @@
 //! their own.
 
 pub mod clock;
-mod durable;
+pub(crate) mod durable;
 pub mod engine;
 pub mod files;
 pub mod git;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{device, fleet_dir};
 use crate::resolve::lint::{Judged, lint};
+use crate::resolve::trust_folder;
 use crate::trust::allowed_signers::{AllowedSigners, SignerLine};
 use crate::trust::{forge, trust_set};
 
@@ -29,7 +30,8 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => return super::fail(super::code::USAGE, &format!("{error:#}")),
     };
     let (judged, problems) = lint(&tree);
-    let warnings = doubtful_signers(&args.dir);
+    let mut warnings = doubtful_signers(&args.dir);
+    warnings.extend(trust_folder::warnings(&tree, device::now()));
     let text = if args.json {
         in_json(&judged, &problems, &warnings)
     } else {

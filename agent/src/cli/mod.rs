@@ -22,6 +22,7 @@ mod sign;
 pub mod status;
 pub mod sync;
 pub mod trust;
+pub mod trust_sign;
 pub mod verify;
 
 use std::io::Write as _;

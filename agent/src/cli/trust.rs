@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::control::{Line, Request};
 use super::reach::{Reached, reach};
-use super::{ConfigArgs, answer, code, device, fail, show};
+use super::{ConfigArgs, answer, code, device, fail, show, trust_sign};
 
 /// The trust state of this device.
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,8 @@ enum Command {
     Reset(ResetArgs),
     /// The trust set in force: each key, where it comes from, what it may do and until when; and the floor.
     Status(StatusArgs),
+    /// Sign the trust set of a fleet repository, as one of root's signers.
+    Sign(trust_sign::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +49,7 @@ pub fn run(args: &Args) -> u8 {
     match &args.command {
         Command::Reset(args) => reset(args),
         Command::Status(args) => status(args),
+        Command::Sign(args) => trust_sign::run(args),
     }
 }
 

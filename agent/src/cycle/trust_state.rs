@@ -1,6 +1,6 @@
 //! The trust state as a person sees it: the set in force, and the floor with its copies. Changes nothing.
 
-use evenkeel_schema::agent_config::FloorPolicy;
+use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
@@ -27,6 +27,8 @@ pub struct TrustState {
     pub floor: FloorState,
     /// A tip older than this many seconds is stale.
     pub max_age: Option<u64>,
+    /// `report` or `hold`: what becomes of changes then.
+    pub stale: String,
 }
 
 /// The floor and its copies.
@@ -69,6 +71,11 @@ impl<W: World> Agent<W> {
             lost: ledger.trust_lost,
             floor,
             max_age: self.settings.max_age.map(|age| age.as_secs()),
+            stale: match self.settings.stale {
+                StalePolicy::Report => "report",
+                StalePolicy::Hold => "hold",
+            }
+            .to_owned(),
         }
     }
 

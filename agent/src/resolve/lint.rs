@@ -15,7 +15,7 @@ use evenkeel_schema::group::{Group, Selector};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
 use evenkeel_schema::{app as app_document, service, toml_document, yaml_document};
 
-use super::{app, documents, read_fleet, read_groups, resolve, select};
+use super::{app, documents, read_fleet, read_groups, resolve, select, trust_folder};
 use crate::domain::tree::Tree;
 
 /// What was judged.
@@ -37,6 +37,7 @@ pub fn lint(tree: &Tree) -> (Judged, Vec<Diagnostic>) {
     let Some(fleet) = read_fleet(tree, &mut out) else {
         return (judged, out.sorted());
     };
+    trust_folder::judge(tree, &fleet.name, &mut out);
     let groups = read_groups(tree, &mut out);
     let mut devices: BTreeMap<DeviceId, Device> = BTreeMap::new();
     for (path, id) in documents::named::<DeviceId>(tree, "devices", &mut out) {

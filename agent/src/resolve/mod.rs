@@ -16,6 +16,7 @@ pub mod lint;
 mod merge;
 pub mod render;
 mod template;
+pub mod trust_folder;
 
 use std::collections::{BTreeMap, BTreeSet};
 

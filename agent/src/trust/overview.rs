@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allowed_signers::{AllowedSigners, Role, SignerLine};
 use super::policy::{Binding, TrustPolicy};
+use super::revoked::Revoked;
 use super::sshsig::GIT_NAMESPACE;
 use super::trust_set::{Sets, speaks_for_root};
 use super::{forge, pattern};
@@ -183,23 +184,37 @@ pub fn warnings(policy: &TrustPolicy, adopted: &[AdoptedSet], now: Timestamp) ->
     warnings_of(policy, Sets::new(policy, adopted, now).in_force().1, now)
 }
 
+/// The lines of a set that end soon or have ended, where no policy is known; each with what is to be told of it.
+#[must_use]
+pub fn ends_soon(signers: &AllowedSigners, now: Timestamp) -> Vec<(&SignerLine, String)> {
+    let told = |line| {
+        let told = end_of(state(&Revoked::default(), line, now), line.valid_before)?;
+        let names = line.principals.join(",");
+        Some((line, format!("the key of {names} {told}")))
+    };
+    signers.lines().iter().filter_map(told).collect()
+}
+
+/// When it ends, where that is worth telling.
+fn end_of(state: LineState, end: Option<Timestamp>) -> Option<String> {
+    match (state, end) {
+        (LineState::EndsSoon, Some(end)) => Some(format!("counts until {end}: rotate it before")),
+        (LineState::Expired, Some(end)) => Some(format!("counted until {end}")),
+        (
+            LineState::Valid
+            | LineState::EndsSoon
+            | LineState::Expired
+            | LineState::NotYetValid
+            | LineState::Revoked,
+            _,
+        ) => None,
+    }
+}
+
 fn warnings_of(policy: &TrustPolicy, signers: &AllowedSigners, now: Timestamp) -> Vec<String> {
     let mut found = Vec::new();
     for line in signers.lines() {
-        let told = match (state(policy, line, now), line.valid_before) {
-            (LineState::EndsSoon, Some(end)) => {
-                Some(format!("counts until {end}: rotate it before"))
-            }
-            (LineState::Expired, Some(end)) => Some(format!("counted until {end}")),
-            (
-                LineState::Valid
-                | LineState::EndsSoon
-                | LineState::Expired
-                | LineState::NotYetValid
-                | LineState::Revoked,
-                _,
-            ) => None,
-        };
+        let told = end_of(state(&policy.revoked, line, now), line.valid_before);
         let names = line.principals.join(",");
         found.extend(told.map(|told| format!("the key of {names} ({}) {told}", line.place())));
         found.extend(
@@ -272,8 +287,8 @@ fn keyring_views(policy: &TrustPolicy, now: Timestamp) -> Vec<LineView> {
     views
 }
 
-fn state(policy: &TrustPolicy, line: &SignerLine, now: Timestamp) -> LineState {
-    if policy.revoked.contains(&line.key) {
+fn state(revoked: &Revoked, line: &SignerLine, now: Timestamp) -> LineState {
+    if revoked.contains(&line.key) {
         return LineState::Revoked;
     }
     match (line.valid_after, line.valid_before) {
@@ -316,7 +331,7 @@ fn view(policy: &TrustPolicy, line: &SignerLine, now: Timestamp) -> LineView {
         namespaces: line.namespaces.clone(),
         valid_after: line.valid_after,
         valid_before: line.valid_before,
-        state: state(policy, line, now),
+        state: state(&policy.revoked, line, now),
     }
 }
 
@@ -334,7 +349,6 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::trust::revoked::Revoked;
 
     const KEYS: [&str; 3] = [
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti",

@@ -34,7 +34,7 @@ use crate::domain::commit::TrustFolder;
 use crate::domain::history::{AdoptedSet, KEPT_SETS};
 use crate::domain::revision::{CommitId, Timestamp};
 
-pub use document::{Document, DocumentError, FILE, Headers};
+pub use document::{Document, DocumentError, FILE, Headers, has_headers, with_headers};
 
 /// The namespace root signs in.
 pub const TRUST_NAMESPACE: &str = "evenkeel-trust";
@@ -370,7 +370,8 @@ impl<'a> Sets<'a> {
                     .valid_before
                     .is_none_or(|before| before >= self.time_floor)
         };
-        if signers.lines().iter().any(can_sign) {
+        // Who signs with OpenPGP is in no set, and no set takes them away.
+        if signers.lines().iter().any(can_sign) || policy.openpgp.is_some() {
             Ok(())
         } else {
             Err(format!(

@@ -181,7 +181,7 @@ fn of_floor(out: &mut String, state: &TrustState, style: Style) {
     }
     let age = state.max_age.map_or_else(
         || "not limited".to_owned(),
-        |seconds| format!("at most {}", span(seconds)),
+        |seconds| format!("at most {} (stale = {})", span(seconds), state.stale),
     );
     let _ = writeln!(out, "  age of the branch's tip   {age}");
 }

@@ -142,6 +142,42 @@ impl Headers {
     }
 }
 
+/// Whether it has any of the two comments.
+#[must_use]
+pub fn has_headers(content: &str) -> bool {
+    content
+        .split('\n')
+        .any(|line| header(line.trim()).is_some())
+}
+
+/// The file with this fleet's name, and the serial after its own (1 where it has none), at its top; the rest as it is.
+///
+/// # Errors
+/// [`DocumentError::Header`] where its own serial cannot be read.
+pub fn with_headers(content: &str, fleet: &str) -> Result<String, DocumentError> {
+    let has = |name| {
+        content
+            .split('\n')
+            .any(|line| header(line.trim()).is_some_and(|(found, _)| found == name))
+    };
+    let before = match (has(FLEET), has(SERIAL)) {
+        (true, true) => Headers::read(content)?.serial,
+        (false, true) => Headers::read(&format!("# {FLEET}: {fleet}\n{content}"))?.serial,
+        (_, false) => 0,
+    };
+    let serial = before.checked_add(1).ok_or_else(|| DocumentError::Header {
+        line: None,
+        why: "its serial is the highest there is".to_owned(),
+    })?;
+    let mut text = format!("# {FLEET}: {fleet}\n# {SERIAL}: {serial}\n");
+    for line in content.split_inclusive('\n') {
+        if header(line.trim()).is_none() {
+            text.push_str(line);
+        }
+    }
+    Ok(text)
+}
+
 const FLEET: &str = "Fleet";
 const SERIAL: &str = "Serial";
 

@@ -482,3 +482,26 @@ fn only_so_many_sets_are_remembered_and_so_many_signatures_looked_at() {
         "33 signatures stand beside it",
     );
 }
+
+#[test]
+fn the_next_serial_stands_at_the_top_and_the_rest_stays() {
+    for (before, after) in [
+        ("a key\n", "# Fleet: acme\n# Serial: 1\na key\n"),
+        ("", "# Fleet: acme\n# Serial: 1\n"),
+        (
+            "# ours\n# fleet: old\n#Serial:41\n\na key",
+            "# Fleet: acme\n# Serial: 42\n# ours\n\na key",
+        ),
+        ("# Serial: 7\na\n", "# Fleet: acme\n# Serial: 8\na\n"),
+        ("# Fleet: x\na\n", "# Fleet: acme\n# Serial: 1\na\n"),
+    ] {
+        assert_eq!(with_headers(before, "acme").as_deref(), Ok(after));
+    }
+    for bad in [
+        "# Fleet: a\n# Serial: x\n",
+        "# Fleet: a\n# Serial: 18446744073709551615\n",
+        "# Serial: 1\n# Serial: 2\n",
+    ] {
+        assert!(with_headers(bad, "acme").is_err(), "{bad}");
+    }
+}
