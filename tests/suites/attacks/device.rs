@@ -59,7 +59,7 @@ pub(super) fn two_floors_that_contradict(attack: Attack) {
 /// The owner's mistake with a trust file, while the daemon runs, holds the device and takes nothing down; and a daemon
 /// that starts with it does not start.
 #[track_caller]
-fn mistaken(mut stage: Stage, breaks: impl FnOnce(), mends: impl FnOnce()) {
+pub(super) fn mistaken(mut stage: Stage, breaks: impl FnOnce(), mends: impl FnOnce()) {
     let daemon = stage.daemon();
     stage.evil();
     let stranger = evenkeel_tests::Signer::new("release@example.com");

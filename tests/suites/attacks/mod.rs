@@ -24,6 +24,7 @@
 //! Not in the table: two objects with one SHA-1. The known collisions begin with bytes that no git object begins with,
 //! so there is none to serve; that the hash tells their marks is shown where it is used, in `trust::commit`.
 
+mod certificates;
 mod device;
 mod encoding;
 mod keys;
@@ -135,6 +136,21 @@ attacks! {
         a_signature_of_another_commit: Pusher, "carries over the signature of an older commit" => Verified "bad-signature", Dropped;
         a_message_changed_after_signing: Pusher, "changes the message and keeps the signature" => Verified "bad-signature", Dropped;
         a_tree_changed_after_signing: Pusher, "changes the tree and keeps the signature" => Verified "bad-signature", Dropped;
+    }
+
+    // Certificates that prove nothing, and what is revoked.
+    certificates {
+        a_certificate_of_another_authority: Pusher, "signs with a certificate by an authority of its own" => Verified "unknown-key", Dropped;
+        a_name_written_into_a_certificate: Pusher, "writes a trusted name into a certificate for another" => Verified "bad-signature", Dropped;
+        a_certificate_for_nobody: Signer, "signs with a certificate that names no principal" => Verified "unknown-key", Dropped;
+        a_certificate_for_a_star: Signer, "signs with a certificate whose principal is *" => Verified "unknown-key", Dropped;
+        a_certificate_for_hosts: Signer, "signs with a host's certificate by the trusted authority" => Verified "unknown-key", Dropped;
+        a_certificate_that_is_over: Retired, "signs with a certificate after its end" => Verified "key-expired", Dropped;
+        a_certificate_for_one_command: Signer, "signs with a certificate that carries force-command" => Verified "unsupported", Dropped;
+        a_certificate_that_is_revoked_by_its_serial: Retired, "signs with a certificate in a revoked range of serials" => Verified "revoked", Dropped;
+        a_new_certificate_for_a_revoked_key: Retired, "has a revoked key certified anew" => Verified "revoked", Dropped;
+        a_certificate_of_a_revoked_authority: Retired, "signs with a certificate by an authority that is revoked" => Verified "revoked", Dropped;
+        a_revocation_list_that_is_cut_off: Owner, "loses the end of the revocation list" => Verified "NoTrustPolicy", Mended;
     }
 
     // Commits as git would not write them.

@@ -14,7 +14,7 @@ mod keys;
 mod kinds;
 mod oracle;
 mod signatures;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -133,7 +133,7 @@ impl SshSig {
 }
 
 /// As `ssh-keygen` writes it: lines of 70 digits.
-pub(super) fn armor(blob: &[u8]) -> String {
+pub(crate) fn armor(blob: &[u8]) -> String {
     let digits = base64(blob);
     let lines: Vec<&str> = digits
         .as_bytes()
@@ -147,7 +147,7 @@ pub(super) fn armor(blob: &[u8]) -> String {
 }
 
 /// The blob inside an armor.
-pub(super) fn dearmor(armor: &[u8]) -> Vec<u8> {
+pub(crate) fn dearmor(armor: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(armor);
     let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
     unbase64(body.as_bytes())
