@@ -151,53 +151,74 @@ fn fleet(git: &Git, args: &Args, tree: &TreeId) -> Result<String, Stop> {
     }
 }
 
-/// What the branch is at: `--base`, the branch here, or the branch as last fetched.
+/// What REV would be put on: `--base`; where REV is the branch's tip already, what that was put on; or else the tip of the
+/// branch here, or as last fetched.
 fn base(git: &Git, args: &Args, full: &str) -> Result<Base, Stop> {
-    let (name, id) = if let Some(base) = &args.base {
+    let repo =
+        LocalRepository::open(git.dir()).map_err(|error| Stop::from(anyhow::Error::new(error)))?;
+    let read = |id: &CommitId| repo.bytes(id);
+    if let Some(base) = &args.base {
         let id = git.id(&format!("{base}^{{commit}}"))?.ok_or_else(|| {
             usage(format!(
                 "--base: there is no commit `{}`",
                 base.escape_debug()
             ))
         })?;
-        (base.clone(), id)
-    } else {
-        let remotes = remote_refs(git, &args.branch)?;
-        let here = git.id(full)?.map(|id| (full.to_owned(), id));
-        if let (Some((_, here)), Some((remote, there))) = (&here, remotes.first())
-            && here != there
-        {
-            say(&format!(
-                "note: {full} is not where {remote} was last fetched ({} and {}); --base names another commit than the first",
-                &here[..10],
-                &there[..10]
-            ));
+        return settled(base, &parse(base, &id)?, &read);
+    }
+    let remotes = remote_refs(git, &args.branch)?;
+    let here = git.id(full)?.map(|id| (full.to_owned(), id));
+    let tips: Vec<(String, String)> = here.iter().chain(&remotes).cloned().collect();
+    // Not of a tree: the one above is not known for that.
+    let asked = git.id(&format!("{}^{{commit}}", args.revision))?;
+    for (name, tip) in &tips {
+        let at = parse(name, tip)?;
+        let below = approval::below_heartbeats(&at, &read).map_err(missing)?;
+        let found = [&at, &below]
+            .into_iter()
+            .find(|id| asked.as_deref() == Some(id.as_str()));
+        if let Some(asked) = found {
+            return Ok(Base {
+                commit: approval::base_of(asked, &read).map_err(missing)?,
+                from: format!("below {}, which is at {name} already", asked.short()),
+            });
         }
-        match here.or_else(|| remotes.into_iter().next()) {
-            Some(found) => found,
-            None => {
-                return Ok(Base {
-                    commit: None,
-                    from: format!(
-                        "no branch `{}` here or as last fetched: it would be a new one",
-                        args.branch
-                    ),
-                });
-            }
-        }
-    };
-    let id: CommitId = id
-        .parse()
-        .map_err(|_| usage(format!("`{name}` is not a commit")))?;
-    let repo =
-        LocalRepository::open(git.dir()).map_err(|error| Stop::from(anyhow::Error::new(error)))?;
-    let commit = approval::below_heartbeats(&id, &|id| repo.bytes(id)).map_err(|missing| {
-        Stop::from(anyhow::Error::msg(format!(
-            "commit {missing} is not here, or is not one that a device would take\nhint: `git fetch --unshallow` where history is missing"
-        )))
-    })?;
-    let from = if commit == id {
-        name
+    }
+    if let (Some((_, here)), Some((remote, there))) = (&here, remotes.first())
+        && here != there
+    {
+        say(&format!(
+            "note: {full} is not where {remote} was last fetched ({} and {}); --base names another commit than the first",
+            &here[..10],
+            &there[..10]
+        ));
+    }
+    match tips.first() {
+        Some((name, id)) => settled(name, &parse(name, id)?, &read),
+        None => Ok(Base {
+            commit: None,
+            from: format!(
+                "no branch `{}` here or as last fetched: it would be a new one",
+                args.branch
+            ),
+        }),
+    }
+}
+
+fn parse(name: &str, id: &str) -> Result<CommitId, Stop> {
+    id.parse()
+        .map_err(|_| usage(format!("`{name}` is not a commit")))
+}
+
+/// A branch's tip, heartbeats aside.
+fn settled(
+    name: &str,
+    id: &CommitId,
+    read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
+) -> Result<Base, Stop> {
+    let commit = approval::below_heartbeats(id, read).map_err(missing)?;
+    let from = if commit == *id {
+        name.to_owned()
     } else {
         format!("{name}, heartbeats aside")
     };
@@ -205,6 +226,12 @@ fn base(git: &Git, args: &Args, full: &str) -> Result<Base, Stop> {
         commit: Some(commit),
         from,
     })
+}
+
+fn missing(id: CommitId) -> Stop {
+    Stop::from(anyhow::Error::msg(format!(
+        "commit {id} is not here, or is not one that a device would take\nhint: `git fetch --unshallow` where history is missing"
+    )))
 }
 
 /// The branch as it was last fetched: from its own remote, from `origin`, or from the only one that has it.
@@ -260,7 +287,7 @@ fn show(git: &Git, args: &Args, fleet: &str, tree: &TreeId, base: &Base) -> Resu
         "--",
     ])?;
     say(if changed.is_empty() {
-        " no change: the branch has this content already"
+        " no change: the branch has this content already (--base names the commit that it would have to be put on)"
     } else {
         &changed
     });

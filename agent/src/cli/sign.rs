@@ -68,12 +68,15 @@ impl SigningKey {
 
     /// Signs these bytes in a namespace; the armor as `ssh-keygen` writes it, which fits them.
     pub(super) fn sign(&self, git: &Git, namespace: &str, message: &[u8]) -> Result<Signed> {
-        let program = git
-            .file_setting("gpg.ssh.program")?
-            .unwrap_or_else(|| "ssh-keygen".to_owned());
+        let own = git.file_setting("gpg.ssh.program")?;
+        let program = own.clone().unwrap_or_else(|| "ssh-keygen".to_owned());
         let scratch = Scratch::new()?;
         let file = scratch.write("message", message)?;
         let mut command = Command::new(&program);
+        // Without a word about our own scratch files; other programs know no more than git's own arguments.
+        if own.is_none() {
+            command.arg("-q");
+        }
         command.args(["-Y", "sign", "-n", namespace, "-f"]);
         match self {
             Self::File(key) => command.arg(key),

@@ -71,6 +71,17 @@ pub fn base(
         .transpose()
 }
 
+/// As [`base`], of a commit by its id.
+///
+/// # Errors
+/// As [`base`].
+pub fn base_of(
+    id: &CommitId,
+    read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
+) -> Result<Option<CommitId>, CommitId> {
+    base(&parsed(id, read)?, read)
+}
+
 /// This commit, or where it is a heartbeat in shape (see [`says_heartbeat`]) the nearest ancestor that is none.
 ///
 /// # Errors
@@ -79,26 +90,27 @@ pub fn below_heartbeats(
     id: &CommitId,
     read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,
 ) -> Result<CommitId, CommitId> {
-    let parse = |id: &CommitId| {
-        let bytes = read(id).ok_or_else(|| id.clone())?;
-        let raw = RawCommit {
-            id: id.clone(),
-            bytes,
-            descent: Descent::NoFloor,
-        };
-        Commit::parse(&raw).map_err(|_| id.clone())
-    };
     let mut id = id.clone();
-    let mut at = parse(&id)?;
+    let mut at = parsed(&id, read)?;
     while says_heartbeat(&at) {
         let below = at.parents[0].clone();
-        let parent = parse(&below)?;
+        let parent = parsed(&below, read)?;
         if parent.tree != at.tree {
             break;
         }
         (id, at) = (below, parent);
     }
     Ok(id)
+}
+
+fn parsed(id: &CommitId, read: &dyn Fn(&CommitId) -> Option<Vec<u8>>) -> Result<Commit, CommitId> {
+    let bytes = read(id).ok_or_else(|| id.clone())?;
+    let raw = RawCommit {
+        id: id.clone(),
+        bytes,
+        descent: Descent::NoFloor,
+    };
+    Commit::parse(&raw).map_err(|_| id.clone())
 }
 
 /// Who has signed for a commit, its own signer included.
@@ -119,7 +131,7 @@ impl Approvals {
 
     /// Why they do not suffice, and the next move.
     #[must_use]
-    pub fn shortfall(&self, policy: &TrustPolicy) -> String {
+    pub fn shortfall(&self, policy: &TrustPolicy, id: &CommitId) -> String {
         let who = if self.counted.is_empty() {
             "nobody whose signature counts has signed".to_owned()
         } else {
@@ -128,8 +140,10 @@ impl Approvals {
         let rejected: String = self.rejected.iter().map(|why| format!("; {why}")).collect();
         format!(
             "trust.approvals asks for {} distinct principals, and {who}{rejected}; let others run `evenkeel approve --branch \
-             {} REV` on it and add what it prints with `git commit --amend --no-edit -S --trailer '...'`",
-            policy.approvals, policy.branch
+             {} {}` and add what it prints with `git commit --amend --no-edit -S --trailer '...'`",
+            policy.approvals,
+            policy.branch,
+            id.short()
         )
     }
 }

@@ -405,7 +405,7 @@ impl<'a> Inquiry<'a> {
             self.passed("approvals", input, approvals.counted.join(", "));
             Ok(None)
         } else {
-            let message = approvals.shortfall(self.policy);
+            let message = approvals.shortfall(self.policy, &self.raw.id);
             Err(self.failed("approvals", input, Reason::TooFewApprovals, message))
         }
     }

@@ -123,10 +123,15 @@ fn two_of_three_move_a_device_and_one_does_not() {
     );
     assert_eq!(by_bob.lines().count(), 1);
 
-    scene.promote(&[]);
+    let promoted = scene.promote(&[]);
     let said = scene.expect(&scene.team(), TWO, FEW);
     assert!(said.contains("only alice@example.com signed"), "{said}");
-    assert!(said.contains("evenkeel approve --branch stable"), "{said}");
+    // The command that it prints, by Bob, is one that mends it.
+    let next = format!("evenkeel approve --branch stable {}", &promoted[..10]);
+    assert!(said.contains(&next), "{said}");
+    let on_the_tip = scene.approval(&scene.bob, &[&promoted[..10]]);
+    scene.amend_with(&[&on_the_tip]);
+    scene.expect(&scene.team(), TWO, "ok");
     scene.amend_with(&[&by_bob]);
     scene.expect(&scene.team(), TWO, "ok");
     scene.expect(&scene.team(), "approvals = 3", FEW);
@@ -402,6 +407,27 @@ fn the_base_is_the_branch_here_or_as_it_was_fetched_or_none() {
     let (answer, said) = asked(&clone, "early", &[]);
     assert_eq!(answer["base"], Value::Null);
     assert!(said.contains("no branch `early`"), "{said}");
+    // What is at the branch already was put on what is below it; a device that misses approvals names such a commit.
+    let tip = desk.head(repo);
+    desk.evenkeel(repo, &["heartbeat", "--branch", "stable"])
+        .expect_code(0);
+    desk.git(&clone, &["fetch", "-q"]);
+    for (dir, revision) in [(repo, "stable"), (repo, &tip), (&clone, "origin/stable")] {
+        let key = key(&scene.bob);
+        let arguments = [
+            "approve", "--branch", "stable", "--json", "--key", &key, revision,
+        ];
+        let said = desk.evenkeel(dir, &arguments).expect_code(0);
+        let answer: Value = serde_json::from_str(&said.stdout).unwrap();
+        // A heartbeat's own base is what it keeps alive.
+        let wanted = if revision == tip {
+            format!("{tip}~1")
+        } else {
+            tip.clone()
+        };
+        let wanted = desk.git(repo, &["rev-parse", &wanted]);
+        assert_eq!(answer["base"], wanted.as_str(), "{revision}");
+    }
     // A tree will do.
     let tree = desk.git(&clone, &["rev-parse", "canary^{tree}"]);
     let key = key(&scene.bob);

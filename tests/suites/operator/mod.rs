@@ -145,7 +145,7 @@ impl Desk {
         path
     }
 
-    /// The verdict of a device with this configuration on a commit: the reason, and what the last check says.
+    /// The verdict of a device with this configuration on a commit: the reason, and why.
     fn verdict(&self, repo: &Path, config: &Path, revision: &str) -> (String, String) {
         let config = config.display().to_string();
         let arguments = [
@@ -159,9 +159,11 @@ impl Desk {
         let json = self.evenkeel(repo, &arguments);
         let answer: Value = serde_json::from_str(&json.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", json.text()));
-        let last = answer["checks"].as_array().unwrap().last().unwrap();
-        let said = last["detail"].as_str().unwrap().to_owned();
-        (answer["reason"].as_str().unwrap().to_owned(), said)
+        let said = answer["because"]["message"].as_str().unwrap_or_default();
+        (
+            answer["reason"].as_str().unwrap().to_owned(),
+            said.to_owned(),
+        )
     }
 }
 

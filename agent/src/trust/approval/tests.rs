@@ -340,12 +340,12 @@ fn what_is_no_approval_is_named_and_counts_for_nothing() {
 fn a_shortfall_names_who_signed_what_does_not_count_and_the_next_move() {
     let policy = policy(3);
     let said = counted(&policy, &team(), &[approval(3), approval(9)]);
-    let told = said.shortfall(&policy);
+    let told = said.shortfall(&policy, &BASE.parse().unwrap());
     for part in [
         "3 distinct principals",
         "only alice@x, bob@x signed",
         "approval 2 does not count",
-        "evenkeel approve --branch stable REV",
+        "evenkeel approve --branch stable 1111111111",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
