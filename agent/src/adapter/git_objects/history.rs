@@ -116,7 +116,7 @@ pub(crate) fn history(
         cut: span.cut,
         ..RawHistory::default()
     };
-    let mut sets = Sets::new(repo);
+    let mut sets = Sets::new(repo, start);
     let mut bytes = 0;
     let mut trees = Vec::new();
     let all = span.range.iter().chain(&span.settled);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use gix::ObjectId;
 use gix::objs::Kind;
 
+use super::walk::Place;
 use super::{Entry, Mode, damaged, entries, object};
 use crate::domain::commit::TrustFolder;
 use crate::port::source::SourceError;
@@ -24,6 +25,8 @@ const SIGNATURES: usize = 64;
 /// What the trust sets of a history were read from: each distinct folder is read once.
 pub(super) struct Sets<'a> {
     repo: &'a gix::Repository,
+    /// Whether a tree must be here. On a device a set that a server withholds must not go unnoticed.
+    place: Place,
     trees: HashMap<ObjectId, Option<Arc<TrustFolder>>>,
     folders: HashMap<(ObjectId, Option<ObjectId>), Option<Arc<TrustFolder>>>,
     bytes: u64,
@@ -38,9 +41,10 @@ fn file(entries: &[Entry], name: &str) -> Option<ObjectId> {
 }
 
 impl<'a> Sets<'a> {
-    pub(super) fn new(repo: &'a gix::Repository) -> Self {
+    pub(super) fn new(repo: &'a gix::Repository, place: Place) -> Self {
         Self {
             repo,
+            place,
             trees: HashMap::new(),
             folders: HashMap::new(),
             bytes: 0,
@@ -56,6 +60,9 @@ impl<'a> Sets<'a> {
     pub(super) fn of(&mut self, tree: ObjectId) -> Result<Option<Arc<TrustFolder>>, SourceError> {
         if let Some(known) = self.trees.get(&tree) {
             return Ok(known.clone());
+        }
+        if self.place == Place::Beyond && !self.repo.has_object(tree) {
+            return Ok(None);
         }
         let root = entries(self.repo, tree, "")?;
         let folder = root.iter().find(|entry| entry.name == "trust");
