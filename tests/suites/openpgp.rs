@@ -770,10 +770,7 @@ fn a_changed_commit_does_not_fit_its_signature() {
     let raw = desk.raw(&desk.commit(&alice, MADE + DAY));
     for (from, to) in [
         ("change", "chance"),
-        (
-            "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-            "4b825dc642cb6eb9a060e54bf8d69288fbee4905",
-        ),
+        ("committer C", "committer D"),
         ("author A", "author B"),
         ("2000086400 +0000\ngpgsig", "2000086401 +0000\ngpgsig"),
     ] {
