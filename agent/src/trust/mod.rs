@@ -12,6 +12,8 @@
 //!   own) and its certificate, where it has one, does too; an authority's likewise;
 //! - back-dating into the window of a retired key, line or certificate; weak ed25519 keys; SHA-1 in a certificate's
 //!   signature too; points and numbers of keys in another than their one form;
+//! - a commit dated 0 (git judges it at the present) or past the year 9999 (`ssh-keygen` reads no such date); an ed25519
+//!   signature in another than its one spelling; version 0 of the signature's format;
 //! - certificates: critical options (`verify-required` is kept to, which `ssh-keygen` does not; `force-command`,
 //!   `source-address` and unknown ones are refused), options out of order or repeated, principals that are empty, not UTF-8
 //!   or have a comma or control character in them, and a certificate on a plain line, which names its authority instead;
@@ -23,6 +25,9 @@
 //! Two things we go on at, and neither is about what is signed or by whom: where `ssh-keygen` gives up at a line of
 //! allowed_signers that it cannot read, that line alone is lost here; and any line of a key will do, while git asks for the
 //! principals of its first one alone.
+//!
+//! Local times of summer in allowed_signers are read as the clock on the wall has them; `ssh-keygen` 9.2 reads them an hour
+//! late. Write them with `Z`.
 
 pub mod admission;
 pub mod allowed_signers;

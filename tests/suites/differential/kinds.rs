@@ -42,8 +42,10 @@ pub(super) enum Stricter {
     SmallOrder,
     /// An RSA key below 2048 or above 4096 bits.
     RsaSize,
-    /// A list of revoked keys that cannot be read to its end.
-    Revocation,
+    /// An empty list of revoked keys: one that was cut off.
+    EmptyRevocation,
+    /// A KRL damaged where `ssh-keygen` does not look.
+    DamagedRevocation,
     /// A certificate with a critical option that cannot be kept to, by an authority whose key is of no type or size that is
     /// taken, or on a line of its own, where its authority belongs.
     Certificate,
@@ -199,14 +201,18 @@ pub(super) fn stricter(case: &Case, ours: &Ours, rests: RestsOn) -> Option<Stric
     let (reason, message) = match ours {
         Ours::Trusted(_) => return None,
         Ours::NoPolicy(message) if message.contains("names no signer") => {
-            return match rests {
-                RestsOn::SkippedLines => Some(Stricter::NoSigner),
-                RestsOn::ReadLines => certificate.then_some(Stricter::Certificate),
-            };
+            return (rests == RestsOn::SkippedLines).then_some(Stricter::NoSigner);
         }
         Ours::NoPolicy(message) => {
-            return (case.revoked.is_some() && message.starts_with("revoked"))
-                .then_some(Stricter::Revocation);
+            return match &case.revoked {
+                Some((bytes, _)) if message.starts_with("revoked") && bytes.is_empty() => {
+                    Some(Stricter::EmptyRevocation)
+                }
+                Some((_, "revoked: a damaged KRL")) if message.starts_with("revoked") => {
+                    Some(Stricter::DamagedRevocation)
+                }
+                Some(_) | None => None,
+            };
         }
         Ours::Refused(reason, message) => (reason.as_str(), message.as_str()),
     };
@@ -310,7 +316,7 @@ pub(super) fn stricter(case: &Case, ours: &Ours, rests: RestsOn) -> Option<Stric
         ),
         (
             Stricter::Certificate,
-            is("unsupported") && about("certificate"),
+            certificate && is("unsupported") && about("certificate"),
         ),
         (
             Stricter::VerifyRequired,
