@@ -67,6 +67,11 @@ impl<'a> Ancestry<'a> {
             .as_ref()
     }
 
+    /// Whether it is here at all.
+    pub(super) fn is_here(&self, id: &CommitId) -> bool {
+        self.parsed.contains_key(id)
+    }
+
     /// Whether it is the floor or one of its ancestors: judged long ago.
     pub(super) fn is_settled(&self, id: &CommitId) -> bool {
         self.history.settled.contains(id)

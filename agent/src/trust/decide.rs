@@ -49,6 +49,8 @@ pub(super) fn decide(policy: &TrustPolicy, scene: Scene<'_>) -> Decision {
         Err(Stop::Unknown(why)) => (Verdict::Undecided(why), None, 0),
     };
     let adopt = court.adopted(settled);
+    let ancestry = &court.ancestry;
+    court.memo.good.retain(|(id, ..)| ancestry.is_here(id));
     Decision {
         verdict,
         beyond,
@@ -158,6 +160,8 @@ impl<'a> Court<'a> {
         let target = self.below_heartbeats()?;
         let descent = self.descent(&target)?;
         if self.policy.verify == Verify::EveryCommit
+            // What leads nowhere near the floor is not gone through first.
+            && descent != Descent::NotDescendant
             && let Err(refused) = self.every_commit(&target)?
         {
             return self.before_refused(&target, refused);

@@ -1,7 +1,7 @@
 //! What counts no more: an OpenSSH KRL, or a file of public keys, one a line.
 //!
 //! Fails closed: a line that cannot be read refuses the file, since it may be the very key to revoke; so does anything
-//! wrong with a KRL, and an empty file, which is what a power cut leaves of either.
+//! wrong with a KRL. A file without anything in it is a list of nobody, as for OpenSSH.
 
 use super::certificate::{Certificate, CertificateError};
 use super::key::{Key, KeyError, decode_base64};
@@ -22,14 +22,6 @@ pub enum RevokedError {
         file: String,
         /// Why.
         why: KrlError,
-    },
-    /// Nothing in it.
-    #[error(
-        "{file} is empty, as a file is that was cut off; one that revokes nothing has a line `# none`"
-    )]
-    Empty {
-        /// The file's name.
-        file: String,
     },
     /// Too large.
     #[error("{file} has more than {MAX_FILE} bytes")]
@@ -66,9 +58,6 @@ impl Revoked {
         let file = || file.to_owned();
         if bytes.len() > MAX_FILE {
             return Err(RevokedError::TooLarge { file: file() });
-        }
-        if bytes.is_empty() {
-            return Err(RevokedError::Empty { file: file() });
         }
         if bytes.starts_with(krl::MAGIC) {
             return match Krl::parse(bytes) {

@@ -254,11 +254,42 @@ impl Walker<'_> {
                 cut.get_or_insert(HistoryCut::Shallow);
             }
         }
+        if walked.range.is_empty() && self.put_on(tip, &mut settled)? == Place::Beyond {
+            cut.get_or_insert(HistoryCut::Shallow);
+        }
         Ok(Span {
             range: walked.range,
             settled,
             cut,
         })
+    }
+
+    /// Where the tip is the floor itself: what it was put on, down through commits that change nothing. Its date and its
+    /// approvals are judged beside those. [`Place::Beyond`]: some of it is not here.
+    fn put_on(
+        &mut self,
+        tip: ObjectId,
+        settled: &mut BTreeSet<ObjectId>,
+    ) -> Result<Place, SourceError> {
+        let mut at = tip;
+        for _ in 0..self.caps.commits {
+            let Some(read) = self.read(at, Place::Beyond)? else {
+                return Ok(Place::Beyond);
+            };
+            let tree = read.node.tree;
+            let parents: Vec<ObjectId> = read.node.parents.iter().take(PARENTS).copied().collect();
+            for parent in &parents {
+                if self.read(*parent, Place::Beyond)?.is_none() {
+                    return Ok(Place::Beyond);
+                }
+                settled.insert(*parent);
+            }
+            match parents.first() {
+                Some(parent) if at == tip || self.read[parent].node.tree == tree => at = *parent,
+                Some(_) | None => break,
+            }
+        }
+        Ok(Place::Within)
     }
 
     /// The tip, and those of its parents that are here.
