@@ -7,8 +7,9 @@ use evenkeel_tests::process::run;
 use evenkeel_tests::{PATIENCE, Signer};
 
 use super::Attack;
+use super::craft::{sshsig, with_signature};
 use super::device::mistaken;
-use super::stage::{Stage, sshsig, with_signature};
+use super::stage::Stage;
 use crate::differential::wire;
 
 /// Whom the authority's line lets it certify.
@@ -154,6 +155,39 @@ pub(super) fn a_new_certificate_for_a_revoked_key(attack: Attack) {
 pub(super) fn a_certificate_of_a_revoked_authority(attack: Attack) {
     let office = Office::open(attack, |authority, _| {
         let public = std::fs::read_to_string(authority.public_key()).unwrap();
+        Some(krl(authority, &format!("sha256: {public}")))
+    });
+    let certificate = office.certify(&office.authority, &["-n", WHO]);
+    office.refuses(&certificate, |armor| armor);
+}
+
+pub(super) fn a_certificate_that_does_not_count_yet(attack: Attack) {
+    is_refused(attack, &["-n", WHO, "-V", "20990101Z:20990201Z"]);
+}
+
+pub(super) fn a_plain_signer_as_an_authority(attack: Attack) {
+    let office = Office::open(attack, |_, _| None);
+    let certificate = office.certify(office.stage.repo().signer(), &["-n", WHO]);
+    office.refuses(&certificate, |armor| armor);
+}
+
+pub(super) fn the_key_of_a_certificate_without_it(attack: Attack) {
+    let office = Office::open(attack, |_, _| None);
+    // There is a good certificate for it, and the signature does not carry it.
+    let key = office.person.private_key();
+    office.certify(&office.authority, &["-n", WHO]);
+    office.refuses(&key, |armor| armor);
+}
+
+pub(super) fn a_certificate_that_is_revoked_by_its_name(attack: Attack) {
+    let office = Office::open(attack, |authority, _| Some(krl(authority, "id: person\n")));
+    let certificate = office.certify(&office.authority, &["-n", WHO]);
+    office.refuses(&certificate, |armor| armor);
+}
+
+pub(super) fn a_key_that_is_revoked_by_its_hash(attack: Attack) {
+    let office = Office::open(attack, |authority, person| {
+        let public = std::fs::read_to_string(person.public_key()).unwrap();
         Some(krl(authority, &format!("sha256: {public}")))
     });
     let certificate = office.certify(&office.authority, &["-n", WHO]);

@@ -2,6 +2,7 @@
 
 use super::Attack;
 use super::stage::Stage;
+use crate::fleet::World;
 
 /// A device that has been at an older good revision before; gives that one.
 fn been_elsewhere(attack: Attack) -> (Stage, String) {
@@ -53,6 +54,42 @@ pub(super) fn two_floors_that_contradict(attack: Attack) {
         .device
         .evenkeel(&["trust", "reset", "--to", &good])
         .expect_code(0);
+    stage.goes_on();
+}
+
+pub(super) fn every_copy_of_the_floor_is_lost(attack: Attack) {
+    // What runs here is what tells a device that lost its memory from a new one.
+    let mut stage = Stage::set_in(attack, World::with_docker("attacked"), None, |_| {});
+    let older = stage.good.clone();
+    stage.honest("newer\n");
+    let state = stage.world.device.state_dir();
+    std::fs::remove_file(state.join("floor")).unwrap();
+    std::fs::remove_dir_all(state.join("git/refs/evenkeel")).unwrap();
+    std::fs::remove_dir_all(state.join("journal")).unwrap();
+    stage.push(&older);
+    stage.forgets();
+    stage.holds();
+    let good = stage.good.clone();
+    stage
+        .world
+        .device
+        .evenkeel(&["trust", "reset", "--to", &good])
+        .expect_code(0);
+    stage.goes_on();
+}
+
+pub(super) fn a_disk_in_another_machine(attack: Attack) {
+    let stage = Stage::set(attack);
+    stage.evil();
+    stage.repo().write(
+        "devices/gw-1.toml",
+        "machine_id = \"0123456789abcdef0123456789abcdef\"\n",
+    );
+    let commit = stage
+        .repo()
+        .commit_signed("For the machine that this disk was in");
+    stage.push(&commit);
+    stage.holds();
     stage.goes_on();
 }
 

@@ -1,7 +1,8 @@
 //! Commit objects as git would not write them: what two programs may read in two ways.
 
 use super::Attack;
-use super::stage::{Stage, apart, header, signed, sshsig, with_signature};
+use super::craft::{apart, header, signed, sshsig, with_signature};
+use super::stage::Stage;
 
 /// The object that this makes of an evil commit (without a signature, and its good signature header) is refused.
 #[track_caller]

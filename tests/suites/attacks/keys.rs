@@ -3,7 +3,8 @@
 use evenkeel_tests::Signer;
 
 use super::Attack;
-use super::stage::{Stage, apart, signed, sshsig, with_signature};
+use super::craft::{apart, signed, sshsig, with_signature};
+use super::stage::Stage;
 
 /// 1 June 2024: long before any build of this program.
 const LONG_AGO: u64 = 1_717_200_000;
@@ -78,6 +79,12 @@ pub(super) fn a_revoked_key(attack: Attack) {
             .push(format!("revoked = {list:?}"));
     });
     is_refused((stage, other));
+}
+
+pub(super) fn a_key_that_is_too_short(attack: Attack) {
+    let weak = Signer::of_type("weak@example.com", &["-t", "rsa", "-b", "1024"]);
+    let stage = Stage::set_with(attack, |world| world.trust_line(&weak.allowed_line("")));
+    is_refused((stage, weak));
 }
 
 pub(super) fn an_authority_that_signs_itself(attack: Attack) {

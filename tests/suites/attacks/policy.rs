@@ -93,28 +93,81 @@ pub(super) fn a_fleet_of_another_name(attack: Attack) {
     stage.goes_on();
 }
 
-/// A signed revision with a file at this path beside the one that shows which revision runs.
-fn declares(attack: Attack, path: &str) {
-    let stage = Stage::set(attack);
+/// A signed revision with this app beside the one that shows which revision runs.
+#[track_caller]
+fn declares(stage: Stage, app: &str) {
     stage.evil();
-    stage.repo().write(
-        "apps/two/app.toml",
-        format!("[[files]]\npath = {path:?}\ncontent = \"evil\\n\"\n"),
-    );
+    stage.repo().write("apps/two/app.toml", app);
     stage
         .repo()
         .write("groups/two.toml", "match = \"all\"\napps = [\"two\"]\n");
     let commit = stage.repo().commit_signed("Reaches out");
     stage.push(&commit);
     stage.holds();
-    assert_eq!(stage.world.device.read(path), None);
     stage.goes_on();
 }
 
+/// One with a file at this path.
+#[track_caller]
+fn declares_file(attack: Attack, path: &str) {
+    let stage = Stage::set(attack);
+    assert_eq!(stage.world.device.read(path), None);
+    declares(
+        stage,
+        &format!("[[files]]\npath = {path:?}\ncontent = \"evil\\n\"\n"),
+    );
+}
+
+/// One with a service that says this.
+#[track_caller]
+fn declares_service(attack: Attack, says: &str) {
+    let image = format!("registry.example.com/two@sha256:{}", "1".repeat(64));
+    declares(
+        Stage::set(attack),
+        &format!("[services.two]\nimage = {image:?}\n{says}\n"),
+    );
+}
+
 pub(super) fn a_file_in_the_agents_own_place(attack: Attack) {
-    declares(attack, "/etc/evenkeel/allowed_signers");
+    declares_file(attack, "/etc/evenkeel/allowed_signers");
 }
 
 pub(super) fn a_file_over_the_users_passwords(attack: Attack) {
-    declares(attack, "/etc/shadow");
+    declares_file(attack, "/etc/shadow");
+}
+
+pub(super) fn a_file_above_the_root(attack: Attack) {
+    declares_file(attack, "/srv/../etc/shadow");
+}
+
+pub(super) fn a_file_behind_a_link(attack: Attack) {
+    let stage = Stage::set(attack);
+    let root = stage.world.device.root();
+    for folder in ["srv", "etc/evenkeel"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink("../etc/evenkeel", root.join("srv/link")).unwrap();
+    declares(
+        stage,
+        "[[files]]\npath = \"/srv/link/allowed_signers\"\ncontent = \"evil\\n\"\n",
+    );
+}
+
+pub(super) fn a_command_that_checks(attack: Attack) {
+    declares(
+        Stage::set(attack),
+        "[[checks]]\ncommand = [\"/bin/sh\", \"-c\", \"true\"]\n",
+    );
+}
+
+pub(super) fn a_privileged_container(attack: Attack) {
+    declares_service(attack, "privileged = true");
+}
+
+pub(super) fn a_mount_of_the_engines_socket(attack: Attack) {
+    declares_service(attack, "volumes = [\"/var/run/docker.sock:/engine.sock\"]");
+}
+
+pub(super) fn a_mount_above_a_protected_place(attack: Attack) {
+    declares_service(attack, "volumes = [\"/etc:/host\"]");
 }

@@ -1,5 +1,7 @@
 //! Commits that are signed well, and are not for here and now.
 
+use evenkeel_tests::Device;
+
 use super::Attack;
 use super::stage::Stage;
 
@@ -35,6 +37,24 @@ pub(super) fn a_history_of_its_own(attack: Attack) {
     stage.push(&root);
     stage.holds();
     stage.repo().git(&["checkout", "-q", "-f", "main"]);
+    stage.goes_on();
+}
+
+pub(super) fn a_first_revision_from_before_the_pin(attack: Attack) {
+    let mut stage = Stage::set(attack);
+    let older = stage.good.clone();
+    stage.honest("newer\n");
+    // A device out of the box, pinned to what was the newest when it was made.
+    let mut fresh = Device::new("gw-2", "", &stage.world.device.settings.allowed_signers);
+    let id = std::mem::take(&mut fresh.settings.id);
+    fresh.settings.clone_from(&stage.world.device.settings);
+    fresh.settings.id = id;
+    fresh.settings.trust.push(format!("pin = {:?}", stage.good));
+    stage.world.device = fresh;
+    stage.push(&older);
+    stage.world.device.sync().expect_code(3);
+    assert_eq!(stage.world.device.read("/etc/one.conf"), None);
+    stage.told_now();
     stage.goes_on();
 }
 

@@ -1,13 +1,13 @@
 //! Where attacks are mounted: a repository behind a git server, and a device that has converged to an honest revision.
 
-use std::path::Path;
 use std::process::Command;
 
-use evenkeel_tests::process::{Output, run_with_input};
+use evenkeel_tests::process::{Output, run, run_with_input};
 use evenkeel_tests::{Daemon, FleetRepo, GitHttp, PATIENCE, Signer, wait_for};
 
+use super::craft::{Approver, signed};
 use super::{Attack, Condition, Until};
-use crate::fleet::World;
+use crate::fleet::{QUICK, World};
 
 /// The file that shows which revision the device is at.
 const SHOWS: &str = "/etc/one.conf";
@@ -21,6 +21,12 @@ pub(super) struct Stage {
     /// What stands in [`SHOWS`] there.
     content: String,
     attack: Attack,
+    /// Whether the device's clock is known to be right.
+    pub(super) knows_the_time: bool,
+    /// Who approves honest work, where two must have signed.
+    second: Option<Signer>,
+    /// Whether its memory was left alone.
+    remembers: bool,
 }
 
 impl Stage {
@@ -32,8 +38,30 @@ impl Stage {
     /// The same, where something is prepared first: the device's settings, the honest repository.
     #[track_caller]
     pub(super) fn set_with(attack: Attack, prepare: impl FnOnce(&mut World)) -> Self {
+        Self::set_in(attack, World::of_files("gw-1"), None, prepare)
+    }
+
+    /// The same, where another signer approves honest work.
+    #[track_caller]
+    pub(super) fn set_approved(
+        attack: Attack,
+        second: Signer,
+        prepare: impl FnOnce(&mut World),
+    ) -> Self {
+        let world = World::of_files("gw-1");
+        world.trust_line(&second.allowed_line(""));
+        Self::set_in(attack, world, Some(second), prepare)
+    }
+
+    /// The same in this world.
+    #[track_caller]
+    pub(super) fn set_in(
+        attack: Attack,
+        mut world: World,
+        second: Option<Signer>,
+        prepare: impl FnOnce(&mut World),
+    ) -> Self {
         eprintln!("{}: {:?} {}", attack.name, attack.by, attack.done);
-        let mut world = World::of_files("gw-1");
         let web = GitHttp::https(world.repo.served());
         world.device.settings.url = web.url();
         world
@@ -48,9 +76,49 @@ impl Stage {
             good: String::new(),
             content: String::new(),
             attack,
+            knows_the_time: false,
+            second,
+            remembers: true,
         };
         stage.honest("right\n");
         stage
+    }
+
+    /// Who approves honest work.
+    pub(super) fn second(&self) -> &Signer {
+        self.second.as_ref().expect("this stage has one")
+    }
+
+    /// `evenkeel sync`.
+    #[track_caller]
+    fn sync(&self) -> Output {
+        if !self.knows_the_time {
+            return self.world.device.sync();
+        }
+        // A time service says that it has set the clock by a file under /run: given to this one process.
+        const SAYS_SO: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/timesync && \
+             touch /run/systemd/timesync/synchronized && exec \"$@\"";
+        let sync = self.world.device.command(&["sync"]);
+        run(
+            Command::new("unshare")
+                .args(["--mount", "--", "sh", "-c", SAYS_SO, "sh"])
+                .arg(sync.get_program())
+                .args(sync.get_args())
+                .env_remove("NOTIFY_SOCKET")
+                .env_remove("DOCKER_HOST"),
+            PATIENCE,
+        )
+    }
+
+    /// The device has lost what it remembers: only its files tell where it is.
+    pub(super) fn forgets(&mut self) {
+        self.remembers = false;
+    }
+
+    /// The id of the tree that a commit of the working files would have.
+    pub(super) fn tree(&self) -> String {
+        self.repo().git(&["add", "-A"]);
+        self.repo().git(&["write-tree"]).stdout.trim().to_owned()
     }
 
     pub(super) fn repo(&self) -> &FleetRepo {
@@ -62,9 +130,15 @@ impl Stage {
         &self.world.device.settings.branch
     }
 
-    /// Declares content for the device; nothing is committed.
+    /// Declares content for the device (and where it has an engine, a service); nothing is committed.
     pub(super) fn declare(&self, content: &str) -> &Self {
-        self.world.one_file(content);
+        if self.world.engine.is_some() {
+            let file = format!("[[files]]\npath = {SHOWS:?}\ncontent = {content:?}\n");
+            let app = file + &self.world.sleeper("web", "") + QUICK;
+            self.world.apps(&["one"]).app("one", app);
+        } else {
+            self.world.one_file(content);
+        }
         self
     }
 
@@ -85,7 +159,7 @@ impl Stage {
             "origin",
             &format!("HEAD:refs/heads/{}", self.branch()),
         ]);
-        let said = self.world.device.sync();
+        let said = self.sync();
         assert_eq!(
             said.code,
             Some(0),
@@ -95,6 +169,7 @@ impl Stage {
         );
         content.clone_into(&mut self.content);
         self.good = self.repo().head();
+        self.remembers = true;
         self.stands();
         let (status, reason) = self.world.device.condition("Verified");
         assert_eq!((status.as_str(), reason.as_str()), ("True", "Trusted"));
@@ -115,8 +190,19 @@ impl Stage {
         daemon
     }
 
-    /// A message as this device's policy asks for it.
+    /// A message as this device's policy asks for it, for a commit of the working files.
     fn message(&self, subject: &str) -> String {
+        if let Some(second) = &self.second {
+            let tree = self.tree();
+            let base = match self.good.as_str() {
+                "" => "0".repeat(40),
+                _ => self.repo().head(),
+            };
+            return format!(
+                "{subject}\n\n{}",
+                Approver::by(second).trailer(&tree, &base)
+            );
+        }
         if self
             .world
             .device
@@ -210,12 +296,26 @@ impl Stage {
         );
         let status = self.world.device.status_json();
         for what in ["last_good", "floor"] {
-            assert_eq!(
-                status["revision"][what],
-                self.good.as_str(),
+            assert!(
+                !self.remembers || status["revision"][what] == self.good.as_str(),
                 "{what}: {status:#}"
             );
         }
+    }
+
+    /// A pass takes the device to this commit, which is honest.
+    #[track_caller]
+    pub(super) fn comes_to(&mut self, commit: &str, content: &str) {
+        self.sync().expect_code(0);
+        commit.clone_into(&mut self.good);
+        content.clone_into(&mut self.content);
+        self.stands();
+    }
+
+    /// What the row says is told now.
+    #[track_caller]
+    pub(super) fn told_now(&self) {
+        self.told(&self.world.device.evenkeel(&["status"]));
     }
 
     /// A pass against the attack: refused (3), nothing has moved, and the condition says why.
@@ -228,10 +328,10 @@ impl Stage {
     #[track_caller]
     pub(super) fn holds_with_code(&self, code: i32) {
         let before = self.world.root_listing();
-        let said = self.world.device.sync().expect_code(code);
+        let said = self.sync().expect_code(code);
         self.told(&said);
         // Nor does it give in when it is asked again, by a new process with nothing but the disk.
-        self.world.device.sync().expect_code(code);
+        self.sync().expect_code(code);
         assert_eq!(before, self.world.root_listing(), "files have changed");
         self.stands();
     }
@@ -240,6 +340,7 @@ impl Stage {
     #[track_caller]
     fn told(&self, said: &Output) {
         let (kind, wanted) = match self.attack.condition {
+            Condition::Verified if self.attack.reason == "Trusted" => ("Verified", &["True"][..]),
             Condition::Verified => ("Verified", &["False", "Unknown"][..]),
             Condition::Stalled => ("Stalled", &["True"][..]),
             Condition::Ready => ("Ready", &["True", "False"][..]),
@@ -265,10 +366,19 @@ impl Stage {
 
     /// Honest work goes on, in the way of the row, and the device takes it.
     #[track_caller]
-    pub(super) fn goes_on(self) -> Self {
+    pub(super) fn goes_on(mut self) -> Self {
         let from = match self.attack.until {
             Until::OnTop => self.repo().remote_tip(self.branch()),
             Until::Dropped | Until::Mended => self.good.clone(),
+            Until::Rewritten => {
+                self.repo().git(&["checkout", "-q", "--orphan", "honest"]);
+                self.declare("rewritten\n");
+                let says = format!("Rewritten\n\nSupersedes: {}", self.good);
+                let commit = self.repo().commit_signed(&says);
+                self.push(&commit);
+                self.comes_to(&commit, "rewritten\n");
+                commit
+            }
         };
         self.goes_on_from(&from)
     }
@@ -279,8 +389,7 @@ impl Stage {
         self.repo().reset_to(commit);
         // What is honest is all there is in the tree.
         self.repo().git(&["rm", "-rqf", "."]);
-        self.repo()
-            .git(&["checkout", "-q", &self.good, "--", "fleet.toml"]);
+        self.repo().git(&["checkout", "-q", &self.good, "--", "."]);
         self.honest("honest\n");
         self.honest("and on\n");
         self
@@ -289,43 +398,3 @@ impl Stage {
 
 /// The line of `[trust]` that asks for a bound branch.
 pub(super) const BIND: &str = "bind_branch = true";
-
-/// A detached SSH signature over these bytes, by the real `ssh-keygen`.
-pub(super) fn sshsig(bytes: &[u8], key: &Path, namespace: &str) -> String {
-    run_with_input(
-        Command::new("ssh-keygen")
-            .args(["-q", "-Y", "sign", "-n", namespace, "-f"])
-            .arg(key),
-        bytes,
-        PATIENCE,
-    )
-    .expect_code(0)
-    .stdout
-}
-
-/// An unsigned commit object with a signature header as git would write it: the last one.
-pub(super) fn with_signature(raw: &str, armor: &str) -> String {
-    let (head, message) = raw.split_once("\n\n").unwrap();
-    format!("{head}\n{}\n{message}", header("gpgsig", armor))
-}
-
-/// A folded header, with its newline.
-pub(super) fn header(name: &str, value: &str) -> String {
-    format!("{name} {}\n", value.trim_end().replace('\n', "\n "))
-}
-
-/// An unsigned commit object, signed as git would sign it.
-pub(super) fn signed(raw: &str, by: &Signer) -> String {
-    with_signature(raw, &sshsig(raw.as_bytes(), &by.private_key(), "git"))
-}
-
-/// A signed commit object taken apart: without its signature header, and that header.
-pub(super) fn apart(raw: &str) -> (String, String) {
-    const END: &str = "-----END SSH SIGNATURE-----\n";
-    let from = raw.find("gpgsig ").expect("a signed commit");
-    let to = raw.find(END).expect("a signed commit") + END.len();
-    (
-        format!("{}{}", &raw[..from], &raw[to..]),
-        raw[from..to].to_owned(),
-    )
-}
