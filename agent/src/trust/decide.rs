@@ -164,6 +164,13 @@ impl<'a> Court<'a> {
             && descent != Descent::NotDescendant
             && let Err(refused) = self.every_commit(&target)?
         {
+            if self.scene.history.cut == Some(HistoryCut::Shallow) {
+                // What is settled may not be known to be so before more of the history is here.
+                return Err(Stop::Unknown(format!(
+                    "{}; more of its history may tell otherwise",
+                    refused.message
+                )));
+            }
             return self.before_refused(&target, refused);
         }
         let commit = self.target(&target, descent)?;

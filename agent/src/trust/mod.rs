@@ -42,6 +42,7 @@ pub mod forge;
 mod inquiry;
 pub mod key;
 #[cfg(test)]
+#[path = "tests/keygen.rs"]
 pub(crate) mod keygen;
 pub mod krl;
 pub mod openpgp;
