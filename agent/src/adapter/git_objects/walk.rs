@@ -254,7 +254,9 @@ impl Walker<'_> {
                 cut.get_or_insert(HistoryCut::Shallow);
             }
         }
-        if walked.range.is_empty() && self.put_on(tip, &mut settled)? == Place::Beyond {
+        let unchanged = self.unchanged(tip, &walked.range);
+        let to_judge = walked.range.is_empty() || settled.contains(&unchanged);
+        if to_judge && self.put_on(unchanged, &mut settled)? == Place::Beyond {
             cut.get_or_insert(HistoryCut::Shallow);
         }
         Ok(Span {
@@ -264,14 +266,35 @@ impl Walker<'_> {
         })
     }
 
-    /// Where the tip is the floor itself: what it was put on, down through commits that change nothing. Its date and its
-    /// approvals are judged beside those. [`Place::Beyond`]: some of it is not here.
+    /// The first commit below the tip that may be no heartbeat: down from commits of the range with one parent and its
+    /// tree. Where it is settled, it is what the device is judged to be at.
+    fn unchanged(&self, tip: ObjectId, range: &[ObjectId]) -> ObjectId {
+        let mut at = tip;
+        for _ in range {
+            let Some(node) = self.read.get(&at).map(|read| &read.node) else {
+                break;
+            };
+            let [parent] = node.parents.as_slice() else {
+                break;
+            };
+            let below = self.read.get(parent).map(|read| read.node.tree);
+            if below != Some(node.tree) {
+                break;
+            }
+            at = *parent;
+        }
+        at
+    }
+
+    /// Where what is judged is the floor itself, be it the tip or below heartbeats: what it was put on, down through
+    /// commits that change nothing. Its date and its approvals are judged beside those. [`Place::Beyond`]: some of it is
+    /// not here.
     fn put_on(
         &mut self,
-        tip: ObjectId,
+        judged: ObjectId,
         settled: &mut BTreeSet<ObjectId>,
     ) -> Result<Place, SourceError> {
-        let mut at = tip;
+        let mut at = judged;
         for _ in 0..self.caps.commits {
             let Some(read) = self.read(at, Place::Beyond)? else {
                 return Ok(Place::Beyond);
@@ -285,7 +308,7 @@ impl Walker<'_> {
                 settled.insert(*parent);
             }
             match parents.first() {
-                Some(parent) if at == tip || self.read[parent].node.tree == tree => at = *parent,
+                Some(parent) if at == judged || self.read[parent].node.tree == tree => at = *parent,
                 Some(_) | None => break,
             }
         }

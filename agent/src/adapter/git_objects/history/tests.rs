@@ -71,6 +71,12 @@ impl Bench {
         self.put(Kind::Commit, &Self::text(tree, parents, BASE, name))
     }
 
+    fn loose(&self, id: ObjectId) -> std::path::PathBuf {
+        let hex = id.to_string();
+        let objects = self.repo.git_dir().join("objects");
+        objects.join(&hex[..2]).join(&hex[2..])
+    }
+
     fn shallow(&self, boundary: &[ObjectId]) {
         let text: String = boundary.iter().map(|id| format!("{id}\n")).collect();
         std::fs::write(self.repo.git_dir().join("shallow"), text).unwrap();
@@ -186,7 +192,12 @@ fn what_lies_between_any_floor_and_any_tip_is_what_the_definition_says() {
                 let found = bench.history(all[tip], Some(all[floor]));
                 assert_eq!(found.cut, None);
                 assert_eq!(range(&found), of(&above));
-                if is_below {
+                // All of them have one tree: from each with one parent it may be a heartbeat that leads to what is settled.
+                let mut at = tip;
+                while above.contains(&at) && parents[at].len() == 1 {
+                    at = parents[at][0];
+                }
+                if is_below || below.contains(&at) {
                     assert!(of(&settled).is_subset(&found.settled));
                     assert!(found.settled.is_subset(&of(&below)));
                 } else {
@@ -198,6 +209,37 @@ fn what_lies_between_any_floor_and_any_tip_is_what_the_definition_says() {
             }
         }
     }
+}
+
+#[test]
+fn a_floor_below_heartbeats_comes_with_what_it_was_put_on() {
+    let bench = Bench::sha1();
+    let blob = bench.put(Kind::Blob, b"new");
+    let (old, new) = (bench.tree(&[]), bench.tree(&[("100644", "f", blob)]));
+    let commit = |tree, parents: &[ObjectId], name| {
+        bench.put(Kind::Commit, &Bench::text(tree, parents, BASE, name))
+    };
+    let before = commit(old, &[], "before");
+    let beaten = commit(old, &[before], "a heartbeat on that");
+    let floor = commit(new, &[beaten], "the floor");
+    let first = commit(new, &[floor], "a heartbeat");
+    let tip = commit(new, &[first], "another");
+
+    let found = bench.history(tip, Some(floor));
+    assert_eq!((range(&found), found.cut), (ids(&[first, tip]), None));
+    assert_eq!(found.settled, ids(&[before, beaten, floor]));
+    // A change on top of them is judged by itself.
+    let change = commit(old, &[tip], "a change");
+    let found = bench.history(change, Some(floor));
+    assert_eq!(found.settled, ids(&[floor]));
+
+    bench.shallow(&[floor]);
+    std::fs::remove_file(bench.loose(beaten)).unwrap();
+    assert_eq!(
+        bench.history(tip, Some(floor)).cut,
+        Some(HistoryCut::Shallow)
+    );
+    assert_eq!(bench.history(change, Some(floor)).cut, None);
 }
 
 #[test]
