@@ -97,10 +97,10 @@ struct Court<'a> {
     line: Mainline,
     sides: BTreeMap<CommitId, Vec<CommitId>>,
     sides_whole: bool,
-    /// The sets as they follow from one another since the floor.
+    /// The sets that were adopted before this decision, and what is adopted in it: judged by the newest alone.
     sets: Sets<'a>,
-    /// The sets that were adopted before this decision.
-    stored: Sets<'a>,
+    /// The sets as they follow from one another since the floor, as far as they were adopted and are forgotten.
+    older: Sets<'a>,
     /// The serial of the set in force after each commit of the line.
     after: BTreeMap<CommitId, u64>,
     /// The serial in force at the floor.
@@ -115,7 +115,7 @@ impl<'a> Court<'a> {
         let ancestry = Ancestry::new(scene.tip, scene.history);
         let line = ancestry.mainline(&scene.tip.id);
         let (sides, sides_whole) = ancestry.sides(&line);
-        // What a commit above the floor has brought is derived from it again; the rest was in force at the floor.
+        // What a commit above the floor has brought was not in force at the floor; the rest was.
         let above = |by: &CommitId| {
             line.commits.contains(by) || sides.values().any(|sides| sides.contains(by))
         };
@@ -141,8 +141,8 @@ impl<'a> Court<'a> {
             line,
             sides,
             sides_whole,
-            sets: Sets::new(policy, &since_floor, scene.time_floor),
-            stored: Sets::new(policy, scene.adopted, scene.time_floor),
+            sets: Sets::new(policy, scene.adopted, scene.time_floor),
+            older: Sets::new(policy, &since_floor, scene.time_floor),
             after: BTreeMap::new(),
             before: 0,
             anchored: match scene.tip.descent {
@@ -173,7 +173,15 @@ impl<'a> Court<'a> {
             }
             return self.before_refused(&target, refused);
         }
-        let commit = self.target(&target, descent)?;
+        let commit = match self.target(&target, descent) {
+            Err(Stop::Refused(refused))
+                if self.policy.verify == Verify::EveryCommit
+                    && refused.reason != Reason::NotDescendant =>
+            {
+                return self.before_refused(&target, refused);
+            }
+            commit => commit?,
+        };
         // Whatever is above it is a heartbeat that was found good.
         let alive = self.ancestry.commit(&self.scene.tip.id).map(|tip| tip.time);
         let alive = alive.unwrap_or(commit.time());
@@ -228,7 +236,8 @@ impl<'a> Court<'a> {
             return Ok(tip);
         };
         if heir != *target {
-            let serial = self.serial_for(&heir);
+            // Who signed above it has taken it in: a rotation since then does not undo it.
+            let serial = self.serial_at_parent(&heir);
             if let Some(refused) = self.judge_below(&heir, serial, Role::Mainline)? {
                 return Err(Stop::Refused(refused));
             }
@@ -277,6 +286,9 @@ impl<'a> Court<'a> {
         beat: Role,
         ordinary: Role,
     ) -> Result<Option<Box<Refused>>, Stop> {
+        if self.memo.good.contains(&(id.clone(), serial, ordinary)) {
+            return Ok(None);
+        }
         match self.beat(id, serial, beat)? {
             Beat::Good => Ok(None),
             Beat::Refused(refused) => Ok(Some(refused)),

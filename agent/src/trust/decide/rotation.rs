@@ -17,10 +17,13 @@ impl Court<'_> {
         if self.policy.root.is_none() {
             return;
         }
+        self.before = self.older.in_force().0;
         if let Some(floor) = self.floor_set() {
-            self.sets.offer(None, &floor);
+            self.before = match self.offered(None, &floor) {
+                Offer::Adopted(found) | Offer::Known(found) => self.before.max(found),
+                Offer::Nothing | Offer::Lower(_) | Offer::Refused(_) => self.before,
+            };
         }
-        self.before = self.sets.in_force().0;
         let mut serial = self.before;
         for id in self.line.commits.clone() {
             for side in self.sides.get(&id).cloned().unwrap_or_default() {
@@ -53,11 +56,13 @@ impl Court<'_> {
             commit: by,
             time: commit.time,
         };
-        let offer = self.sets.offer(Some(carrier), folder);
+        let offer = self.offered(Some(carrier), folder);
         let (result, serial) = match &offer {
             Offer::Nothing | Offer::Lower(_) => return serial,
-            Offer::Known(found) => return serial.max(*found),
-            Offer::Adopted(found) => (CheckResult::Passed(offer.to_string()), serial.max(*found)),
+            Offer::Known(found) if *found <= serial => return serial,
+            Offer::Known(found) | Offer::Adopted(found) => {
+                (CheckResult::Passed(offer.to_string()), *found)
+            }
             Offer::Refused(why) => (CheckResult::NotJudged(why.clone()), serial),
         };
         self.checks.push(Check {
@@ -66,6 +71,26 @@ impl Court<'_> {
             result,
         });
         serial
+    }
+
+    /// Offers a set. One that was adopted stays what it was on whatever line: another of its serial is none, and what is
+    /// newer must be signed by root as the newest has it. Only what was forgotten is found from one set to the next again;
+    /// nothing that a device goes to is judged by that.
+    fn offered(&mut self, by: Option<Carrier<'_>>, folder: &TrustFolder) -> Offer {
+        let offer = self.sets.offer(by, folder);
+        let remembered = self.scene.adopted.first().map_or(0, |set| set.serial);
+        match offer {
+            Offer::Lower(serial)
+                if serial < remembered && self.scene.adopted.len() >= KEPT_SETS =>
+            {
+                self.older.offer(by, folder)
+            }
+            Offer::Nothing
+            | Offer::Lower(_)
+            | Offer::Known(_)
+            | Offer::Adopted(_)
+            | Offer::Refused(_) => offer,
+        }
     }
 
     /// How far up the line a commit is, counted in commits.
@@ -85,7 +110,7 @@ impl Court<'_> {
         if !self.anchored {
             return None;
         }
-        let known = self.stored.in_force().0;
+        let known = self.scene.adopted.last().map_or(0, |set| set.serial);
         let brought = &self.line.commits[..first];
         let mut sets = self.scene.adopted.to_vec();
         sets.extend(
@@ -102,14 +127,11 @@ impl Court<'_> {
 
     /// The serial in force for the commit the device goes to.
     pub(super) fn serial_for(&self, target: &CommitId) -> u64 {
+        // It may have brought several.
         let mut adopted = self.scene.adopted.iter().rev();
-        let stored = match adopted.next() {
-            Some(last) if last.by.as_ref() == Some(target) => {
-                adopted.next().map_or(0, |set| set.serial)
-            }
-            Some(last) => last.serial,
-            None => 0,
-        };
+        let stored = adopted
+            .find(|set| set.by.as_ref() != Some(target))
+            .map_or(0, |set| set.serial);
         if self.ancestry.is_settled(target) {
             // What was in force at the floor includes what the floor itself has brought.
             return stored;
@@ -129,7 +151,7 @@ impl Court<'_> {
     pub(super) fn signers(&self, serial: u64) -> &AllowedSigners {
         self.sets
             .at_serial(serial)
-            .or_else(|| self.stored.at_serial(serial))
-            .unwrap_or_else(|| self.stored.in_force().1)
+            .or_else(|| self.older.at_serial(serial))
+            .unwrap_or_else(|| self.sets.in_force().1)
     }
 }

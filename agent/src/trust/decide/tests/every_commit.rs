@@ -122,3 +122,23 @@ fn a_long_line_and_a_tangle_of_merges_take_no_more_than_their_commits() {
     assert_eq!(s.verdict(&tip), Ok(tip.clone()));
     assert_eq!(s.memo.good.len(), 300);
 }
+
+#[test]
+fn a_refused_tip_leaves_the_commit_before_it_to_go_to() {
+    let mut s = Scenery::new(&["dev"]).every_commit(OnUnsigned::AdvanceBefore);
+    let a = s.put("dev", &[], "a");
+    let b = s.put("dev", &[&a], "b");
+    let bad = s.put("", &[&b], "c");
+    s.floor = Some(a.clone());
+    let decision = s.look(&bad);
+    match decision.verdict {
+        Verdict::Trusted(commit) => assert_eq!(commit.id(), &b),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(decision.beyond.unwrap().commit, bad);
+    s.policy.on_unsigned = OnUnsigned::Hold;
+    assert_eq!(s.verdict(&bad), Err(("unsigned", bad.clone())));
+    s.policy.on_unsigned = OnUnsigned::AdvanceBefore;
+    s.floor = Some(b);
+    assert_eq!(s.verdict(&bad), Err(("unsigned", bad)));
+}

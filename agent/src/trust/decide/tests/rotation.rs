@@ -139,3 +139,56 @@ fn each_commit_is_judged_by_the_set_of_its_parent() {
     let tip = s.put("new", &[&slipped_in], "d");
     assert_eq!(s.verdict(&tip), Err(("unknown-key", slipped_in)));
 }
+
+#[test]
+fn a_set_that_was_adopted_is_not_replaced_by_another_of_its_serial_on_another_line() {
+    let mut s = Scenery::new(&["dev", "root1"]).with_root(1);
+    let a = s.put("dev", &[], "a");
+    s.floor = Some(a.clone());
+    s.set("b", 1, &["dev", "root2"], &["root1"]);
+    s.set("c", 2, &["dev", "root3"], &["root1"]);
+    let b = s.put("dev", &[&a], "b");
+    let c = s.put("dev", &[&b], "c");
+    assert_eq!(s.verdict(&c), Ok(c.clone()));
+    assert_eq!(s.serial(), 2);
+    // c became good nowhere. root2 was taken away by it, and signs another set with its serial, and one more.
+    s.set("evil2", 2, &["evil", "rootx"], &["root2"]);
+    s.set("evil3", 3, &["evil", "rootx"], &["rootx"]);
+    let slipped_in = s.put("evil", &[&b], "evil2");
+    let third = s.put("evil", &[&slipped_in], "evil3");
+    for below in [&slipped_in, &third] {
+        let merge = s.put("evil", &[below, &c], "payload");
+        assert_eq!(s.verdict(&merge), Err(("unknown-key", merge.clone())));
+        let other = s.put("evil", &[&b, below, &c], "payload");
+        assert_eq!(s.verdict(&other), Err(("unknown-key", other)));
+        assert_eq!(s.serial(), 2);
+    }
+    let next = s.put("dev", &[&c], "next");
+    assert_eq!(s.verdict(&next), Ok(next));
+}
+
+#[test]
+fn a_commit_that_brings_two_sets_at_once_stays_good() {
+    for verify in [Verify::Tip, Verify::EveryCommit] {
+        let mut s = Scenery::new(&["old", "root1"]).with_root(1);
+        s.policy.verify = verify;
+        let a = s.put("old", &[], "a");
+        s.floor = Some(a.clone());
+        s.set("b", 1, &["mid"], &["root1"]);
+        s.set("c", 2, &["new"], &["root1"]);
+        s.set("d", 2, &["new"], &["root1"]);
+        let canary = s.put("old", &[&a], "b");
+        let canary2 = s.put("old", &[&canary], "c");
+        let promoted = s.put("old", &[&a, &canary2], "c");
+        for _ in 0..3 {
+            assert_eq!(s.verdict(&promoted), Ok(promoted.clone()));
+            assert_eq!(s.serial(), 2);
+        }
+        s.floor = Some(promoted.clone());
+        assert_eq!(s.verdict(&promoted), Ok(promoted.clone()));
+        let late = s.put("old", &[&promoted], "d");
+        assert_eq!(s.verdict(&late), Err(("unknown-key", late)));
+        let next = s.put("new", &[&promoted], "d");
+        assert_eq!(s.verdict(&next), Ok(next));
+    }
+}

@@ -67,3 +67,22 @@ fn a_pin_is_the_owners_and_not_superseded() {
         matches!(decision.verdict, Verdict::Refused(refused) if refused.reason == Reason::NotDescendant)
     );
 }
+
+#[test]
+fn a_rewrite_stays_good_when_its_signer_is_replaced_above_it() {
+    let mut s = Scenery::new(&["old", "root1"]).with_root(1);
+    let base = s.put("old", &[], "base");
+    let floor = s.put("old", &[&base], "floor");
+    s.floor = Some(floor.clone());
+    let heir = rewrite(&mut s, "old", &[&base], floor.as_str());
+    s.set("b", 1, &["new"], &["root1"]);
+    let rotation = s.put("old", &[&heir], "b");
+    let tip = s.put("new", &[&rotation], "tip");
+    for _ in 0..2 {
+        assert_eq!(s.verdict(&tip), Ok(tip.clone()));
+        assert_eq!(s.serial(), 1);
+    }
+    // The key that was taken away makes no new one.
+    let late = rewrite(&mut s, "old", &[&rotation], floor.as_str());
+    assert_eq!(s.verdict(&late), Err(("unknown-key", late)));
+}
