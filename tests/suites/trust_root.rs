@@ -307,6 +307,23 @@ fn trust_sign_makes_what_ssh_keygen_verifies_and_lint_reads() {
     names.sort();
     assert_eq!(names, ["allowed_signers", "allowed_signers.sig.c"]);
 
+    // A file that is written anew, or an older one, goes on from the highest serial that was committed.
+    scene.world.repo.commit_signed("A set");
+    scene.world.repo.write("trust/allowed_signers", &root);
+    scene
+        .sign(&["--next", "--as", "c"], &scene.root)
+        .expect_code(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, format!("# Fleet: test\n# Serial: 3\n{root}"));
+    scene.world.repo.commit_signed("The next");
+    let older = format!("# Fleet: test\n# Serial: 2\n{root}");
+    scene.world.repo.write("trust/allowed_signers", older);
+    scene
+        .sign(&["--next", "--as", "c"], &scene.root)
+        .expect_code(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, format!("# Fleet: test\n# Serial: 4\n{root}"));
+
     // A change after the signature is noticed.
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text + "# more\n").unwrap();

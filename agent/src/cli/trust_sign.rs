@@ -10,13 +10,14 @@ use std::process::{Command, Stdio};
 use evenkeel_schema::diagnostic::Diagnostics;
 use serde_json::json;
 
+use super::git::Git;
 use super::{answer, code, device, fail};
 use crate::adapter::durable;
 use crate::domain::text::chain;
 use crate::trust::allowed_signers::SignerLine;
 use crate::trust::overview::ends_soon;
 use crate::trust::sshsig::ArmoredSignature;
-use crate::trust::trust_set::{Document, FILE, Headers, TRUST_NAMESPACE, with_headers};
+use crate::trust::trust_set::{Document, FILE, Headers, TRUST_NAMESPACE, serial_of, with_headers};
 
 /// The folder in a repository.
 const FOLDER: &str = "trust";
@@ -124,7 +125,7 @@ fn sign(args: &Args) -> Result<Signed, Failure> {
         ))
     })?;
     let (bytes, is_new) = if args.next {
-        (raised(&bytes, &fleet)?, true)
+        (raised(&bytes, &fleet, used_serial(&args.dir))?, true)
     } else {
         (bytes, false)
     };
@@ -241,11 +242,38 @@ fn fleet_name(dir: &Path) -> Result<String, Failure> {
     }
 }
 
-/// The file with this fleet's name and the next serial; 1 where it has none yet.
-fn raised(bytes: &[u8], fleet: &str) -> Result<Vec<u8>, Failure> {
+/// The highest serial that any commit of the branches here has brought; 0 where there is none, or no git. A file that was
+/// written anew or reverted does not say which serials are taken, and no device adopts another set with one of them.
+fn used_serial(dir: &Path) -> u64 {
+    let log = [
+        "log",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--full-history",
+        "-m",
+        "-p",
+        "--format=",
+        "HEAD",
+        "--branches",
+        "--remotes",
+        "--",
+        FILE,
+    ];
+    let changes = Git::at(dir).maybe(&log).ok().flatten().unwrap_or_default();
+    changes
+        .lines()
+        .filter_map(|line| line.strip_prefix('+'))
+        .filter_map(serial_of)
+        .max()
+        .unwrap_or_default()
+}
+
+/// The file with this fleet's name and the serial after its own and the one used last; 1 where there is none yet.
+fn raised(bytes: &[u8], fleet: &str, used: u64) -> Result<Vec<u8>, Failure> {
     let content =
         std::str::from_utf8(bytes).map_err(|_| refused(format!("{FILE} is not UTF-8")))?;
-    with_headers(content, fleet)
+    with_headers(content, fleet, used)
         .map(String::into_bytes)
         .map_err(|error| refused(chain(&error)))
 }

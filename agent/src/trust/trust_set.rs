@@ -34,7 +34,7 @@ use crate::domain::commit::TrustFolder;
 use crate::domain::history::{AdoptedSet, KEPT_SETS};
 use crate::domain::revision::{CommitId, Timestamp};
 
-pub use document::{Document, DocumentError, FILE, Headers, has_headers, with_headers};
+pub use document::{Document, DocumentError, FILE, Headers, has_headers, serial_of, with_headers};
 
 /// The namespace root signs in.
 pub const TRUST_NAMESPACE: &str = "evenkeel-trust";

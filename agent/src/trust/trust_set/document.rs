@@ -150,11 +150,12 @@ pub fn has_headers(content: &str) -> bool {
         .any(|line| header(line.trim()).is_some())
 }
 
-/// The file with this fleet's name, and the serial after its own (1 where it has none), at its top; the rest as it is.
+/// The file with this fleet's name, and the serial after its own (0 where it has none) and after `used`, at its top; the
+/// rest as it is.
 ///
 /// # Errors
 /// [`DocumentError::Header`] where its own serial cannot be read.
-pub fn with_headers(content: &str, fleet: &str) -> Result<String, DocumentError> {
+pub fn with_headers(content: &str, fleet: &str, used: u64) -> Result<String, DocumentError> {
     let has = |name| {
         content
             .split('\n')
@@ -165,10 +166,13 @@ pub fn with_headers(content: &str, fleet: &str) -> Result<String, DocumentError>
         (false, true) => Headers::read(&format!("# {FLEET}: {fleet}\n{content}"))?.serial,
         (_, false) => 0,
     };
-    let serial = before.checked_add(1).ok_or_else(|| DocumentError::Header {
-        line: None,
-        why: "its serial is the highest there is".to_owned(),
-    })?;
+    let serial = before
+        .max(used)
+        .checked_add(1)
+        .ok_or_else(|| DocumentError::Header {
+            line: None,
+            why: "its serial is the highest there is".to_owned(),
+        })?;
     let mut text = format!("# {FLEET}: {fleet}\n# {SERIAL}: {serial}\n");
     for line in content.split_inclusive('\n') {
         if header(line.trim()).is_none() {
@@ -176,6 +180,13 @@ pub fn with_headers(content: &str, fleet: &str) -> Result<String, DocumentError>
         }
     }
     Ok(text)
+}
+
+/// The serial that a line says, where it is that comment.
+#[must_use]
+pub fn serial_of(line: &str) -> Option<u64> {
+    let (name, value) = header(line.trim())?;
+    number(value).filter(|_| name == SERIAL)
 }
 
 const FLEET: &str = "Fleet";

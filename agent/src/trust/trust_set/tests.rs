@@ -495,13 +495,17 @@ fn the_next_serial_stands_at_the_top_and_the_rest_stays() {
         ("# Serial: 7\na\n", "# Fleet: acme\n# Serial: 8\na\n"),
         ("# Fleet: x\na\n", "# Fleet: acme\n# Serial: 1\na\n"),
     ] {
-        assert_eq!(with_headers(before, "acme").as_deref(), Ok(after));
+        assert_eq!(with_headers(before, "acme", 0).as_deref(), Ok(after));
+    }
+    for (before, used, serial) in [("a\n", 4, 5), ("# Serial: 7\na\n", 4, 8)] {
+        let after = format!("# Fleet: acme\n# Serial: {serial}\na\n");
+        assert_eq!(with_headers(before, "acme", used), Ok(after));
     }
     for bad in [
         "# Fleet: a\n# Serial: x\n",
         "# Fleet: a\n# Serial: 18446744073709551615\n",
         "# Serial: 1\n# Serial: 2\n",
     ] {
-        assert!(with_headers(bad, "acme").is_err(), "{bad}");
+        assert!(with_headers(bad, "acme", 0).is_err(), "{bad}");
     }
 }
