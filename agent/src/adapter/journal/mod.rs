@@ -32,7 +32,7 @@ use crate::gate::Healthy;
 use crate::port::journal::{Journal, JournalError, Paused};
 use floor_file::{FloorFile, Reading};
 use ledger::{Loaded, Step};
-use trust_file::{TrustFile, agree, serial};
+use trust_file::{Past, TrustFile, agree, serial};
 use vault::{Vault, VaultError};
 
 /// How many damaged journals are kept for whoever looks into it: they may be big.
@@ -108,8 +108,17 @@ impl Store {
         let mut loaded = loaded;
         warnings.append(&mut loaded.warnings);
 
+        let begins_anew = loaded.sequence == 0;
         let floor_file = FloorFile::new(dir);
-        match floor_file.read() {
+        let floor = floor_file.read();
+        let past = match &floor {
+            Ok(Reading::Absent) => Past::Known,
+            Ok(Reading::Whole(_) | Reading::Half(_) | Reading::Damaged) | Err(_) if begins_anew => {
+                Past::Lost
+            }
+            Ok(Reading::Whole(_) | Reading::Half(_) | Reading::Damaged) | Err(_) => Past::Known,
+        };
+        match floor {
             Ok(Reading::Absent) => {}
             Ok(Reading::Whole(record)) => {
                 older(&record, &mut loaded, damaged.as_ref(), &mut warnings)
@@ -134,9 +143,17 @@ impl Store {
             trust_file.read(),
             &loaded.ledger.adopted,
             loaded.adopted_copy(),
+            past,
         );
         loaded.ledger.trust_lost.clone_from(&agreed.lost);
         warnings.extend(agreed.warning);
+        if agreed.mark_lost
+            && let Err(error) = trust_file.mark_lost()
+        {
+            warnings.push(format!(
+                "the loss of the trust sets cannot be written down: {error}"
+            ));
+        }
         if agreed.mend_file
             && let Err(error) = trust_file.write(&agreed.sets)
         {

@@ -6,7 +6,8 @@
 //! the higher serial counts, and the other copy is mended and that is told.
 //!
 //! Where neither copy can be used and something says that there was one, the sets are lost: the device holds until a
-//! person decides, and never goes back by itself.
+//! person decides, and never goes back by itself. The file is written at the first start already, without a set in it: so
+//! one that is not there was taken away.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -95,6 +96,11 @@ impl TrustFile {
         durable::write(&self.dir, NAME, &whole, 0o600)
     }
 
+    /// Puts something in the file's place that is no trust file, until a person decides.
+    pub(super) fn mark_lost(&self) -> io::Result<()> {
+        durable::write(&self.dir, NAME, b"what stood here is lost\n", 0o600)
+    }
+
     fn mac(&self, body: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.key.bytes())
             .expect("HMAC takes keys of any length");
@@ -127,6 +133,15 @@ pub(super) enum JournalCopy {
     Damaged,
 }
 
+/// Whether this device has been at work before, by what else is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Its journal goes on from before, or nothing of ours is here yet.
+    Known,
+    /// There is a floor, and the journal begins anew: what it knew is lost.
+    Lost,
+}
+
 /// What the two copies say together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Agreed {
@@ -140,6 +155,8 @@ pub(super) struct Agreed {
     pub(super) mend_file: bool,
     /// Whether the journal's copy must be.
     pub(super) mend_journal: bool,
+    /// Whether the loss must be written down: the next start would not see it.
+    pub(super) mark_lost: bool,
 }
 
 /// Compares the copies: the higher serial counts.
@@ -147,6 +164,7 @@ pub(super) fn agree(
     file: io::Result<Reading>,
     journal: &[AdoptedSet],
     copy: JournalCopy,
+    past: Past,
 ) -> Agreed {
     let (in_file, trouble) = match file {
         Ok(Reading::Whole(sets)) => (Some(sets), None),
@@ -178,7 +196,24 @@ pub(super) fn agree(
             (None, JournalCopy::Damaged) => {
                 "the journal's copy is damaged, and the trust file is not there".to_owned()
             }
-            (None, JournalCopy::Read) => return Agreed::default(),
+            (None, JournalCopy::Read) => match past {
+                Past::Known => {
+                    return Agreed {
+                        mend_file: true,
+                        ..Agreed::default()
+                    };
+                }
+                Past::Lost => {
+                    return Agreed {
+                        lost: Some(
+                            "neither the journal nor the trust file is there, and there is a floor"
+                                .to_owned(),
+                        ),
+                        mark_lost: true,
+                        ..Agreed::default()
+                    };
+                }
+            },
         };
         return Agreed {
             lost: Some(why),
@@ -212,6 +247,7 @@ pub(super) fn agree(
         warning,
         mend_file: trouble.is_some(),
         mend_journal: !same,
+        mark_lost: false,
     }
 }
 

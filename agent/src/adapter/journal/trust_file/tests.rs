@@ -43,6 +43,17 @@ impl Device {
         opened.journal.adopt(sets).unwrap();
     }
 
+    fn set_floor(&self) {
+        let (_state, opened) = self.open();
+        let floor = crate::domain::history::Floor {
+            generation: 1,
+            commit: "a".repeat(40).parse().unwrap(),
+            time: Timestamp(1_700_000_000),
+        };
+        opened.journal.set_floor_file(&floor).unwrap();
+        opened.journal.set_floor(&floor).unwrap();
+    }
+
     fn file(&self) -> PathBuf {
         self.0.path().join(NAME)
     }
@@ -81,10 +92,33 @@ fn mended(device: &Device, sets: &[AdoptedSet], told: &str) {
 }
 
 #[test]
-fn a_device_without_a_trust_set_has_no_file() {
+fn a_device_without_a_trust_set_has_a_file_that_says_so() {
     let device = Device::new();
     assert_eq!(device.look(), whole(&[]));
-    assert!(!device.file().exists());
+    let first = std::fs::read(device.file()).unwrap();
+    assert_eq!(device.look(), whole(&[]));
+    assert_eq!(std::fs::read(device.file()).unwrap(), first);
+    // A journal from before there was such a file goes on.
+    device.set_floor();
+    std::fs::remove_file(device.file()).unwrap();
+    assert_eq!(device.look(), whole(&[]));
+    assert_eq!(std::fs::read(device.file()).unwrap(), first);
+}
+
+#[test]
+fn both_copies_taken_away_are_lost_until_a_person_decides() {
+    let device = Device::new();
+    device.adopt(&[set(3)]);
+    device.set_floor();
+    device.lose_the_journal();
+    std::fs::remove_file(device.file()).unwrap();
+    for _ in 0..3 {
+        let (sets, lost, _) = device.look();
+        assert_eq!(sets, []);
+        assert!(lost.is_some());
+    }
+    device.adopt(&[]);
+    assert_eq!(device.look(), whole(&[]));
 }
 
 #[test]
