@@ -27,6 +27,13 @@ impl Device {
 
     fn open(&self) -> (StateDir, Opened) {
         let state = StateDir::open(self.0.path()).unwrap();
+        // sled gives its lock back a moment after it was dropped, from a thread of its own.
+        for _ in 0..500 {
+            if let Ok(opened) = Store::open(&state) {
+                return (state, opened);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let opened = Store::open(&state).unwrap();
         (state, opened)
     }
