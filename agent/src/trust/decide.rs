@@ -23,7 +23,7 @@ use super::scene::{Anchor, Decision, Memo, Scene};
 use super::trust_set::Sets;
 use super::verdict::{Check, CheckResult, Reason, Refused, Verdict};
 use super::verified::VerifiedCommit;
-use crate::domain::commit::{Descent, HistoryCut};
+use crate::domain::commit::{Descent, Extent, HistoryCut};
 use crate::domain::history::AdoptedSet;
 use crate::domain::revision::CommitId;
 use heartbeats::Beat;
@@ -125,14 +125,10 @@ impl<'a> Court<'a> {
             .filter(|set| set.by.as_ref().is_none_or(|by| !above(by)))
             .cloned()
             .collect();
-        let scope = scope(policy, scene);
-        let memo = if scene.memo.scope == Some(scope) {
-            scene.memo.clone()
-        } else {
-            Memo {
-                scope: Some(scope),
-                ..Memo::default()
-            }
+        let memo = match policy.extent(&scene.tip.descent) {
+            // One commit is judged, and that one always: an idle poll has nothing to remember.
+            Extent::Parents => Memo::default(),
+            Extent::SinceFloor => remembered(policy, scene),
         };
         Self {
             policy,
@@ -423,10 +419,18 @@ impl<'a> Court<'a> {
     }
 }
 
-/// What a memo is good for: this policy at this time floor.
-fn scope(policy: &TrustPolicy, scene: Scene<'_>) -> [u8; 32] {
+/// What was found good before, where that was by this policy at this time floor.
+fn remembered(policy: &TrustPolicy, scene: Scene<'_>) -> Memo {
     let clock = scene.clock.is_some();
-    sha2::Sha256::digest(format!("{policy:?} {} {clock}", scene.time_floor)).into()
+    let by = format!("{policy:?} {} {clock}", scene.time_floor);
+    let scope = Some(sha2::Sha256::digest(by).into());
+    if scene.memo.scope == scope {
+        return scene.memo.clone();
+    }
+    Memo {
+        scope,
+        ..Memo::default()
+    }
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ impl TrustPolicy {
     /// As [`TrustPolicy::examine`], where approvals have to be judged too: those cover the commit that the branch was at,
     /// which is the first parent with heartbeats left out. `read` gives the bytes of those commits.
     #[must_use]
-    pub fn examine_with(
+    pub(super) fn examine_with(
         &self,
         raw: &RawCommit,
         read: &dyn Fn(&CommitId) -> Option<Vec<u8>>,

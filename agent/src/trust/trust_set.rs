@@ -8,15 +8,14 @@
 //! are then all of its lines, and those of the local file that speak for root; the other local lines count no more.
 //! Without `[trust.root]` nothing of this is looked at.
 //!
-//! How a walk over the history uses it: [`Sets::new`] with what the journal remembers; [`Sets::offer_all`] with the folders
-//! that the commits between the floor and the tip carry, each once, with the first commit that carries it (in any order:
-//! the lowest serial that can be adopted goes first, so that a device which was away walks the chain of rotations, root's
-//! own keys among them); then [`Sets::in_force`] for the tip and [`Sets::at_serial`] for a commit that is to be judged by
-//! an older set; [`Sets::changed`] is what the journal is to remember. What [`Offer::Refused`] says of a folder that the tip
-//! does not carry is history: worth a check, not a condition.
+//! How a walk over the history uses it: [`Sets::new`] with what the journal remembers; [`Sets::offer`] with the folder of each
+//! commit between the floor and the tip, parents first, so that a device which was away walks the chain of rotations,
+//! root's own keys among them; then [`Sets::in_force`] for the tip and [`Sets::at_serial`] for a commit that is to be
+//! judged by an older set. What [`Offer::Refused`] says of a folder that the tip does not carry is history: worth a check,
+//! not a condition.
 //!
 //! Limits: [`MAX_SIGNATURES`]; a key of the local file that speaks for root stays until that file or `trust.revoked`
-//! says otherwise; [`KEPT_SETS`] sets are remembered.
+//! says otherwise; how many sets are remembered is for who remembers them ([`crate::domain::history::KEPT_SETS`]).
 
 mod document;
 
@@ -31,7 +30,7 @@ use super::pattern;
 use super::policy::{Signer, TrustPolicy};
 use super::sshsig::{ArmoredSignature, GIT_NAMESPACE};
 use crate::domain::commit::TrustFolder;
-use crate::domain::history::{AdoptedSet, KEPT_SETS};
+use crate::domain::history::AdoptedSet;
 use crate::domain::revision::{CommitId, Timestamp};
 
 pub use document::{Document, DocumentError, FILE, Headers, has_headers, serial_of, with_headers};
@@ -98,7 +97,6 @@ pub struct Sets<'a> {
     time_floor: Timestamp,
     /// The one in force last.
     known: Vec<Known>,
-    changed: bool,
 }
 
 impl<'a> Sets<'a> {
@@ -121,7 +119,6 @@ impl<'a> Sets<'a> {
             root,
             time_floor,
             known,
-            changed: false,
         }
     }
 
@@ -146,56 +143,9 @@ impl<'a> Sets<'a> {
             .map(|known| &known.signers)
     }
 
-    /// What to remember, the one in force last; `None`: as before.
-    #[must_use]
-    pub fn changed(&self) -> Option<Vec<AdoptedSet>> {
-        let first = self.known.len().saturating_sub(KEPT_SETS);
-        self.changed
-            .then(|| self.adopted().skip(first).cloned().collect())
-    }
-
     /// Every set that is or was in force, the one in force last.
     pub(super) fn adopted(&self) -> impl Iterator<Item = &AdoptedSet> {
         self.known.iter().map(|known| &known.set)
-    }
-
-    /// Offers every set of a history, in any order, until none is left that can be adopted. Gives back what became of each.
-    pub fn offer_all(&mut self, folders: &[(Option<Carrier<'_>>, &TrustFolder)]) -> Vec<Offer> {
-        let mut offers: Vec<Offer> = vec![Offer::Nothing; folders.len()];
-        let mut pending: Vec<(u64, usize)> = Vec::new();
-        for (index, (_, folder)) in folders.iter().enumerate() {
-            let serial = folder
-                .allowed_signers
-                .as_deref()
-                .and_then(|bytes| std::str::from_utf8(bytes).ok())
-                .and_then(|content| Headers::read(content).ok())
-                .map(|headers| headers.serial);
-            match serial {
-                Some(serial) if self.root.is_some() && serial > self.in_force().0 => {
-                    pending.push((serial, index));
-                }
-                Some(_) | None => offers[index] = self.offer(None, folder),
-            }
-        }
-        // Two sets of one serial are a mistake of root's; every device then takes the same one.
-        pending.sort_by_key(|(serial, index)| (*serial, &folders[*index].1.allowed_signers));
-        loop {
-            let mut adopted = None;
-            for (place, (_, index)) in pending.iter().enumerate() {
-                let (by, folder) = &folders[*index];
-                offers[*index] = self.offer(*by, folder);
-                if matches!(offers[*index], Offer::Adopted(_)) {
-                    adopted = Some(place);
-                    break;
-                }
-            }
-            match adopted {
-                Some(place) => {
-                    pending.remove(place);
-                }
-                None => return offers,
-            }
-        }
     }
 
     /// Offers one set, and adopts it where it is the next. `by`: the commit that carries it.
@@ -238,7 +188,6 @@ impl<'a> Sets<'a> {
                     at: made.max(self.time_floor),
                 };
                 self.known.push(Known { set, signers });
-                self.changed = true;
                 Offer::Adopted(document.serial)
             }
             Err(why) => Offer::Refused(format!(

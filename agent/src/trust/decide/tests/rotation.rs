@@ -97,6 +97,7 @@ fn a_device_that_was_away_walks_the_chain() {
         s.adopted.clear();
         assert_eq!(s.verdict(&last), Ok(last.clone()));
         assert_eq!(s.serial(), 20);
+        assert_eq!(s.adopted.len(), crate::domain::history::KEPT_SETS);
         assert_eq!(s.verdict(&last), Ok(last.clone()));
     }
 }
