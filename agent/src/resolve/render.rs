@@ -7,6 +7,7 @@ use evenkeel_schema::duration;
 use evenkeel_schema::service::print;
 
 use crate::domain::desired::{DesiredFile, Resolved};
+use crate::domain::text::base64;
 
 /// The state in the shape of `render --json`: services in the Compose Specification's long form.
 #[must_use]
@@ -100,47 +101,5 @@ fn check(check: &Check) -> Value {
         Probe::Http(url) => json!({"http": url, "timeout": timeout}),
         Probe::Command(words) => json!({"command": words, "timeout": timeout}),
         Probe::Unit(unit) => json!({"unit": unit, "timeout": timeout}),
-    }
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk
-            .iter()
-            .chain(std::iter::repeat(&0))
-            .take(3)
-            .fold(0_u32, |group, byte| (group << 8) | u32::from(*byte));
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                let index = (group >> (18 - 6 * digit)) & 63;
-                text.push(char::from(DIGITS[index as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xff, 0xfe]), "//4=");
     }
 }

@@ -11,7 +11,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::keys::{Pair, Pool};
-use super::wire::base64;
+use evenkeel::domain::text::base64;
 
 /// Who a commit is signed by.
 pub(super) struct SignedBy<'a> {

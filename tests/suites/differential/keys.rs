@@ -10,7 +10,8 @@ use fastrand::Rng;
 use p256::ecdsa::signature::Signer as _;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::wire::{SshSig, base64, dearmor, mpint, string};
+use super::wire::{SshSig, dearmor, mpint, string};
+use evenkeel::domain::text::base64;
 
 /// What a key can do.
 #[derive(Clone)]

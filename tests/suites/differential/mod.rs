@@ -287,7 +287,7 @@ fn generate(number: usize, seed: u64, pool: &Pool) -> Case {
     if weak {
         let line = format!(
             "weak@example.com ssh-ed25519 {}\n",
-            wire::base64(&signature.key)
+            evenkeel::domain::text::base64(&signature.key)
         );
         signers = [line.into_bytes(), signers].concat();
     }

@@ -3,7 +3,8 @@
 use fastrand::Rng;
 
 use super::keys::Pool;
-use super::wire::{SshSig, armor, base64, mpint, string, take};
+use super::wire::{SshSig, armor, mpint, string, take};
+use evenkeel::domain::text::base64;
 
 /// Changes a field of a signature.
 pub(super) fn spoil(signature: &mut SshSig, pool: &Pool, rng: &mut Rng) -> &'static str {

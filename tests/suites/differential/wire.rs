@@ -26,26 +26,6 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
     head
 }
 
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    bytes
-        .chunks(3)
-        .flat_map(|chunk| {
-            let word = chunk
-                .iter()
-                .fold(0_u32, |word, byte| (word << 8) | u32::from(*byte))
-                << (8 * (3 - chunk.len()));
-            (0..4).map(move |digit| {
-                if digit > chunk.len() {
-                    '='
-                } else {
-                    char::from(DIGITS[((word >> (18 - 6 * digit)) & 63) as usize])
-                }
-            })
-        })
-        .collect()
-}
-
 /// Whatever base64 digits are there, all else passed over.
 pub(super) fn unbase64(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -134,7 +114,7 @@ impl SshSig {
 
 /// As `ssh-keygen` writes it: lines of 70 digits.
 pub(crate) fn armor(blob: &[u8]) -> String {
-    let digits = base64(blob);
+    let digits = evenkeel::domain::text::base64(blob);
     let lines: Vec<&str> = digits
         .as_bytes()
         .chunks(70)

@@ -21,6 +21,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use super::answer::{judge, transport_fault};
 use super::limits::{Budget, Fault, Limits};
 use super::tls::{SharedClient, TlsFiles, setup};
+use crate::domain::text::base64;
 
 /// As many as browsers follow in practice; git itself allows 20.
 const REDIRECTS: usize = 5;
@@ -129,26 +130,6 @@ impl HttpRemote {
 
 fn basic(user: &str, secret: &str) -> String {
     format!("Basic {}", base64(format!("{user}:{secret}").as_bytes()))
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = (u32::from(chunk[0]) << 16)
-            | (u32::from(chunk.get(1).copied().unwrap_or(0)) << 8)
-            | u32::from(chunk.get(2).copied().unwrap_or(0));
-        for place in 0..4 {
-            if place <= chunk.len() {
-                let index = (word >> (18 - 6 * place)) & 63;
-                out.push(char::from(ALPHABET[index as usize]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
 }
 
 fn read_token(path: &Path) -> Result<String, Fault> {

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use super::super::sshsig::ArmoredSignature;
 use super::*;
 use crate::domain::commit::Descent;
+use crate::domain::text::base64;
 
 const PLAIN: &str = "ssh-ed25519";
 const SK: &str = "sk-ssh-ed25519@openssh.com";
@@ -13,26 +14,6 @@ fn string(bytes: &[u8]) -> Vec<u8> {
     let mut out = u32::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
     out.extend_from_slice(bytes);
     out
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    bytes
-        .chunks(3)
-        .flat_map(|chunk| {
-            let word = chunk
-                .iter()
-                .fold(0_u32, |word, byte| (word << 8) | u32::from(*byte))
-                << (8 * (3 - chunk.len()));
-            (0..4).map(move |digit| {
-                if digit > chunk.len() {
-                    '='
-                } else {
-                    char::from(DIGITS[((word >> (18 - 6 * digit)) & 63) as usize])
-                }
-            })
-        })
-        .collect()
 }
 
 /// A signer whose signatures can be shaped at will.
