@@ -28,6 +28,10 @@ if [ "${1:-}" = --inside ]; then
         exec "$@"
     fi
 
+    # What the fault tests count, for the table at the end.
+    EVENKEEL_TORTURE_DIR=$(mktemp -d)
+    export EVENKEEL_TORTURE_DIR
+    trap 'rm -rf "$EVENKEEL_TORTURE_DIR"' EXIT
     rc=0
     runner_arguments=() test_arguments=()
     while [ $# -gt 0 ]; do
@@ -51,6 +55,7 @@ if [ "${1:-}" = --inside ]; then
     else
         cargo test --workspace --all-targets --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
     fi
+    tests/torture.sh --table "$EVENKEEL_TORTURE_DIR" || rc=$?
     if [ -n "${PRIVATE_PODMAN_ABSENT:-}" ]; then
         echo "podman: does not run here, because $PRIVATE_PODMAN_ABSENT; the tests that need it were not run" >&2
     fi

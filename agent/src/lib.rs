@@ -24,3 +24,9 @@ pub mod schedule;
 pub mod select;
 pub mod telemetry;
 pub mod trust;
+
+// One counter of faults for the tests of both crates.
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub, reason = "each crate uses its part of it")]
+#[path = "../../tests/harness/tally.rs"]
+mod tally;
