@@ -24,6 +24,7 @@ pub mod proc;
 pub mod process;
 pub mod registry;
 pub mod repo;
+pub mod soak;
 pub mod tally;
 
 pub use device::{Daemon, Device, Settings};
