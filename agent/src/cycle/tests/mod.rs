@@ -11,6 +11,7 @@ mod everywhere;
 mod floor;
 mod limits;
 mod line;
+mod pulls;
 mod trouble;
 
 use std::collections::BTreeMap;
