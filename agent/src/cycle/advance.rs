@@ -59,7 +59,7 @@ impl<W: World> Agent<W> {
         journal.spend_try(&trial)?;
         self.tell_underway(&commit);
         self.announce_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
-        let (end, steps) = self.attempt(&prepared).await;
+        let (end, steps) = self.attempt(&prepared, ledger).await;
         self.world.files().sweep(&trial.paths);
         let record = |result, why: &str, steps: Vec<String>| Deployment {
             commit: commit.clone(),
@@ -146,10 +146,8 @@ impl<W: World> Agent<W> {
     }
 
     /// Applies and watches.
-    async fn attempt(&self, prepared: &Prepared) -> (End, Vec<String>) {
+    async fn attempt(&self, prepared: &Prepared, ledger: &Ledger) -> (End, Vec<String>) {
         self.session.phase(&self.world, Phase::Applying);
-        // As it was before the change: the remote is asked while it is watched, too.
-        let could_reach = self.session.reached.get();
         let state = &prepared.resolved.state;
         let mut run = Run::new(
             self,
@@ -181,8 +179,7 @@ impl<W: World> Agent<W> {
         self.session.applied(&self.world, prepared.commit.id());
         self.session.phase(&self.world, Phase::Soaking);
         let end = match self.watch(prepared).await {
-            Watched::Healthy(proof) if !could_reach => End::Good(proof),
-            Watched::Healthy(proof) => match self.still_reached().await {
+            Watched::Healthy(proof) => match self.still_reached(ledger).await {
                 Ok(()) => End::Good(proof),
                 Err(why) => End::Deferred("network", why),
             },
@@ -236,9 +233,11 @@ impl<W: World> Agent<W> {
         })
     }
 
-    /// After a change the device must still reach a network remote.
-    async fn still_reached(&self) -> Result<(), String> {
-        if self.settings.remote == Remote::Local {
+    /// After a change the device must still reach a network remote, if it could before: see `must_ask_first`. Whether
+    /// the last poll reached it tells nothing of that, for it may have come in the soak, or this is another start.
+    async fn still_reached(&self, ledger: &Ledger) -> Result<(), String> {
+        let could = self.session.reached.get() || ledger.last_good().is_some();
+        if self.settings.remote == Remote::Local || !could {
             return Ok(());
         }
         let mut last = String::new();
@@ -324,12 +323,14 @@ impl<W: World> Agent<W> {
         let wait = schedule::deferral(times);
         let now = self.world.clock().now();
         let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
-        self.world.journal().defer(Some(&Deferral {
+        let deferral = Deferral {
             commit: commit.clone(),
             why: why.to_owned(),
             times,
             until: Timestamp(now.0.saturating_add(seconds)),
-        }))?;
+        };
+        self.world.journal().defer(Some(&deferral))?;
+        self.session.put_off(&deferral, wait);
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //! network and recovery after a crash are all this.
 
 use super::advance::failed;
-use super::newer::Unpulled;
 use super::observe::Wellness;
 use super::prepare::{Waiting, written_paths};
 use super::session::UNHEALTHY;
@@ -114,24 +113,9 @@ impl<W: World> Agent<W> {
         }
         self.session.phase(&self.world, Phase::Applying);
         let contents = self.contents_for(plan)?;
-        match self.pull_missing(state, observed, left).await {
-            Ok(()) => {}
+        if let Err(waiting) = self.pull_missing(state, observed, left).await {
             // Not a reason to leave anything else undone.
-            Err(Unpulled::Waiting(waiting)) => self.session.notice(&self.world, &waiting.message),
-            Err(Unpulled::Overtaken(newer)) => {
-                // It may mend more than this could. Another pass follows at once.
-                self.session.overtaken.set(true);
-                blocked.push(format!(
-                    "{} came while an image was being pulled",
-                    newer.short()
-                ));
-                return Ok(Kept {
-                    steps: 0,
-                    blocked,
-                    excluded: None,
-                    wellness: Wellness::Unknown,
-                });
-            }
+            self.session.notice(&self.world, &waiting.message);
         }
         self.announce_inventory(state, plan, &ledger.inventory)?;
         let mut run = Run::new(self, state, observed, plan, Staging::Now(&contents));

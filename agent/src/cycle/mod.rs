@@ -9,7 +9,6 @@ mod inventory;
 mod keep;
 mod limits;
 mod look;
-mod newer;
 mod observe;
 mod prepare;
 mod preview;
@@ -43,12 +42,7 @@ use crate::select::{self, Newest, Target, Urgency, Why};
 pub use preview::Preview;
 pub use session::{Interrupt, Interruption, Session, chain};
 
-use crate::trust::verified::VerifiedCommit;
-use keep::at_once;
 use prepare::Preparation;
-
-/// The reason of an outcome where the device's memory failed.
-pub const JOURNAL: &str = "journal";
 
 /// What the device's owner decided, as the loop needs it.
 #[derive(Debug, Clone)]
@@ -136,16 +130,13 @@ impl<W: World> Agent<W> {
             Ok(passed) => passed,
             Err(error) => Passed {
                 outcome: Outcome::Deferred {
-                    reason: JOURNAL.to_owned(),
+                    reason: "journal".to_owned(),
                     message: session::chain(&error),
                 },
                 again: Again::Later,
             },
         };
         self.finish(&passed.outcome);
-        if self.session.overtaken.take() {
-            return at_once(passed.outcome);
-        }
         passed
     }
 
@@ -178,44 +169,49 @@ impl<W: World> Agent<W> {
             return Ok(later(Outcome::Held("nothing was fetched yet".to_owned())));
         }
         let ledger = self.world.journal().ledger();
-        match select::choose(newest, &ledger, self.world.clock().now(), urgency) {
+        let now = self.world.clock().now();
+        let waits = self.session.waits(ledger.deferred.as_ref(), now);
+        match select::choose(newest, &ledger, waits, urgency) {
             Target::Hold(why) => self.hold(&ledger, &why).await,
             Target::Keep(good, Why::TriesSpent(commit, content)) => {
                 self.refuse_spent(&good, commit, content).await
             }
             Target::Keep(good, why) => self.keep(&good, &why).await.map(later),
-            Target::Advance(commit) => self.towards(&commit, &ledger, urgency).await,
+            Target::Advance(commit) if self.must_ask_first(commit.id(), &ledger) => {
+                let error = self.session.report().poll.error;
+                let error = error.unwrap_or_else(|| "it was not asked yet".to_owned());
+                let why = format!(
+                    "{} waits until the remote answers, so that a change that takes the network away is seen: {error}",
+                    commit.id().short()
+                );
+                self.stay(&ledger, Why::Unknown(why)).await
+            }
+            Target::Advance(commit) => match self.prepare(&commit, &ledger).await? {
+                Preparation::Rejected(rejection) => {
+                    self.stay(&ledger, Why::Rejected(rejection)).await
+                }
+                Preparation::Refused(refusal) => self.stay(&ledger, Why::Refused(refusal)).await,
+                Preparation::Waiting(waiting) => {
+                    self.stay_waiting(&ledger, commit.id(), waiting).await
+                }
+                Preparation::Same(resolved) => self.take_same(&commit, &resolved, &ledger).await,
+                Preparation::Ready(prepared) => self.advance(*prepared, &ledger).await,
+            },
         }
     }
 
-    /// Towards a new revision. What it waited for before is not tried again at each poll: the remote is asked at the
-    /// ordinary interval all the same, so that a newer commit does not wait for it.
-    async fn towards(
-        &self,
-        commit: &VerifiedCommit,
-        ledger: &Ledger,
-        urgency: Urgency,
-    ) -> Result<Passed, CycleError> {
-        if urgency != Urgency::Asked
-            && let Some(waiting) = self.session.still_waiting(commit.id())
-        {
-            return self.stay_waiting(ledger, commit.id(), waiting).await;
-        }
-        let prepared = self.prepare(commit, ledger).await?;
-        if let Preparation::Waiting(waiting) = &prepared {
-            let interval = self.settings.interval;
-            self.session.wait_again(commit.id(), waiting, interval);
-        } else {
-            self.session.wait_no_more();
-        }
-        match prepared {
-            Preparation::Rejected(rejection) => self.stay(ledger, Why::Rejected(rejection)).await,
-            Preparation::Refused(refusal) => self.stay(ledger, Why::Refused(refusal)).await,
-            Preparation::Waiting(waiting) => self.stay_waiting(ledger, commit.id(), waiting).await,
-            Preparation::Overtaken(newer) => Ok(self.make_way(commit.id(), &newer)),
-            Preparation::Same(resolved) => self.take_same(commit, &resolved, ledger).await,
-            Preparation::Ready(prepared) => self.advance(*prepared, ledger).await,
-        }
+    /// Whether a change has to wait until a network remote was reached: whether it can be reached afterwards tells
+    /// nothing otherwise, and a change that cuts the device off would become good. What was being tried goes on, for it
+    /// began when the remote was reached; and without anything good there is nothing to go back to.
+    fn must_ask_first(&self, commit: &CommitId, ledger: &Ledger) -> bool {
+        let goes_on = ledger
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.commit == *commit);
+        self.settings.remote == Remote::Network
+            && !self.session.reached.get()
+            && ledger.last_good().is_some()
+            && !goes_on
     }
 
     /// The floor from its three copies; what a missing or contradictory one means.

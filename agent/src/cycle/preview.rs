@@ -56,7 +56,8 @@ impl<W: World> Agent<W> {
             .map_err(|error| failed(&error))?;
         let ledger = self.world.journal().ledger();
         let now = self.world.clock().now();
-        match select::choose(newest, &ledger, now, Urgency::Asked) {
+        let waits = self.session.waits(ledger.deferred.as_ref(), now);
+        match select::choose(newest, &ledger, waits, Urgency::Asked) {
             Target::Hold(why) => Ok(hold(&why)),
             Target::Keep(good, why) => self.preview_keep(&good, &ledger, &why).await,
             Target::Advance(commit) => {

@@ -109,7 +109,7 @@ pub struct Deferral {
     pub why: String,
     /// How often in a row.
     pub times: u32,
-    /// Not before.
+    /// Not before, by the wall clock: what a later start goes by, with a bound (the clock may have jumped).
     pub until: Timestamp,
 }
 

@@ -52,6 +52,13 @@ pub fn deferral(times: u32) -> Duration {
         .min(LONGEST_DEFERRAL)
 }
 
+/// How long a deferral that another process wrote down still lasts, so many seconds before its end by the wall clock:
+/// never longer than it was made, for the clock may have jumped back by years meanwhile.
+#[must_use]
+pub fn deferral_left(times: u32, seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(deferral(times))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +99,16 @@ mod tests {
         assert_eq!(deferral(1), Duration::from_secs(60));
         assert_eq!(deferral(2), Duration::from_secs(120));
         assert_eq!(deferral(99), Duration::from_secs(86400));
+    }
+
+    #[test]
+    fn what_is_left_of_a_deferral_is_never_more_than_all_of_it() {
+        let left = |seconds| deferral_left(2, seconds).as_secs();
+        assert_eq!(
+            [left(-5), left(0), left(50), left(120), left(400_000_000)],
+            [0, 0, 50, 120, 120]
+        );
+        assert_eq!(deferral_left(1, i64::MIN), Duration::ZERO);
     }
 
     proptest! {

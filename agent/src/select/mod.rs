@@ -7,12 +7,11 @@ pub mod floor;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::domain::history::{GoodRevision, Ledger, Refusal, TRIES};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
 use crate::trust::verified::VerifiedCommit;
-
-/// No deferral is longer than this: one that seems to be comes from a clock that has jumped back, and is over.
-const LONGEST_DEFERRAL: i64 = 24 * 60 * 60;
 
 /// What is known of the branch's tip.
 #[derive(Debug)]
@@ -86,9 +85,13 @@ pub enum Urgency {
     Boot,
 }
 
+/// How long the deferral that is in force still lasts. Zero: it is over, or there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits(pub Duration);
+
 /// Chooses. `newest` is judged afresh for each cycle; `ledger` is what the device remembers.
 #[must_use]
-pub fn choose(newest: Newest, ledger: &Ledger, now: Timestamp, urgency: Urgency) -> Target {
+pub fn choose(newest: Newest, ledger: &Ledger, waits: Waits, urgency: Urgency) -> Target {
     if let Some(pin) = &ledger.pin {
         let why = Why::Pinned(pin.commit.clone());
         return match ledger.good.iter().find(|good| *good.commit() == pin.commit) {
@@ -128,8 +131,7 @@ pub fn choose(newest: Newest, ledger: &Ledger, now: Timestamp, urgency: Urgency)
     if let Some(deferral) = &ledger.deferred
         && deferral.commit == *commit.id()
         && urgency != Urgency::Asked
-        && now < deferral.until
-        && deferral.until.0 - now.0 <= LONGEST_DEFERRAL
+        && !waits.0.is_zero()
     {
         let why = Why::Deferred {
             commit: deferral.commit.clone(),
