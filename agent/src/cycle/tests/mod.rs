@@ -7,11 +7,10 @@
 )]
 
 mod device;
-mod everywhere;
 mod floor;
 mod limits;
 mod line;
-mod pulls;
+mod torture;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -44,6 +43,8 @@ struct Release {
     image: char,
     /// What its file says.
     file: &'static str,
+    /// What a file says that no container mounts; where it is not what [`ONE`] says, a unit is restarted for it.
+    steady: &'static str,
     /// Seconds.
     soak: u32,
     /// Whether the second app and its file are there.
@@ -59,6 +60,7 @@ enum Extra {
 const ONE: Release = Release {
     image: '1',
     file: "one",
+    steady: "steady",
     soak: 10,
     extra: Extra::Without,
 };
@@ -84,9 +86,15 @@ impl Release {
             Extra::Without => "['web']",
             Extra::With => "['web', 'extra']",
         };
+        let on_change = if self.steady == ONE.steady {
+            ""
+        } else {
+            "on_change = ['restart:unit:steady.service']"
+        };
         let web = format!(
             "[[files]]\npath = '/etc/web.conf'\ncontent = '{}'\n\
-             [[files]]\npath = '/etc/steady.conf'\ncontent = 'steady'\n\
+             [[files]]\npath = '/etc/steady.conf'\ncontent = '{}'\n\
+             {}\n\
              [services.server]\nimage = '{}'\nrestart = 'always'\n\
              healthcheck = {{ test = ['CMD', 'true'] }}\n\
              volumes = ['/etc/web.conf:/web.conf:ro', 'data:/data']\n\
@@ -94,6 +102,8 @@ impl Release {
              [volumes.data]\n\
              [gate]\nsoak = '{}s'\ndeadline = '{}s'\n",
             self.file,
+            self.steady,
+            on_change,
             image(self.image),
             image('a'),
             self.soak,
@@ -169,6 +179,7 @@ impl Rig {
     /// Another agent on the same device, as after its end.
     fn start_again(&mut self) {
         self.world.faults.mend();
+        self.world.journal.opened_again();
         self.agent = agent(&self.world, self.agent.settings.clone());
     }
 

@@ -9,6 +9,7 @@ use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::{AppName, DeviceId};
 use evenkeel_schema::service::{Network, Service, Volume};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Faults;
 use crate::domain::container::ContainerSpec;
@@ -28,6 +29,8 @@ pub(crate) enum Behaviour {
     Unhealthy,
     /// They end at once.
     Exits(i64),
+    /// They run, and while one does no remote is reached.
+    CutsNetwork,
 }
 
 #[derive(Debug, Clone)]
@@ -39,10 +42,26 @@ struct Container {
     facts: Facts,
 }
 
+/// What an engine has on its disk.
+#[derive(Debug, Clone, Default)]
+struct Disk {
+    containers: BTreeMap<String, Container>,
+    networks: BTreeMap<String, Owned>,
+    volumes: BTreeMap<String, Owned>,
+    images: BTreeSet<String>,
+}
+
+/// How long a change may wait in the caches of a machine before it is on disk for certain.
+const CACHED: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct MemoryEngine {
     faults: Rc<Faults>,
+    /// Whether a container took the network away: shared with the source.
+    cut: Rc<Cell<bool>>,
+    /// Before each change of the last seconds, what was there.
+    before: RefCell<Vec<(Instant, Disk)>>,
     containers: RefCell<BTreeMap<String, Container>>,
     /// Names of containers that are not ours.
     pub(crate) foreign: RefCell<BTreeSet<String>>,
@@ -54,16 +73,12 @@ pub(crate) struct MemoryEngine {
     pub(crate) down: Cell<bool>,
     /// Whether its registry answers.
     pub(crate) registry: Cell<bool>,
-    /// Images whose pull begins and never ends.
-    pub(crate) hanging: RefCell<BTreeSet<String>>,
-    /// How often a pull was begun.
-    pub(crate) pulls: Cell<u64>,
     made: Cell<u64>,
     started: Cell<u64>,
 }
 
 impl MemoryEngine {
-    pub(crate) fn new(faults: Rc<Faults>) -> Self {
+    pub(crate) fn new(faults: Rc<Faults>, cut: Rc<Cell<bool>>) -> Self {
         let foreign = |app: Option<&str>| Owned {
             app: app.map(str::to_owned),
             config: None,
@@ -71,6 +86,8 @@ impl MemoryEngine {
         };
         Self {
             faults,
+            cut,
+            before: RefCell::default(),
             containers: RefCell::default(),
             foreign: RefCell::new(BTreeSet::from(["a-persons-own".to_owned()])),
             networks: RefCell::new(BTreeMap::from([("bridge".to_owned(), foreign(None))])),
@@ -79,11 +96,111 @@ impl MemoryEngine {
             behaviours: RefCell::default(),
             down: Cell::new(false),
             registry: Cell::new(true),
-            hanging: RefCell::default(),
-            pulls: Cell::new(0),
             made: Cell::new(0),
             started: Cell::new(0),
         }
+    }
+
+    /// The same engine, over other faults.
+    pub(crate) fn copy(&self, faults: Rc<Faults>, cut: Rc<Cell<bool>>) -> Self {
+        let copy = Self {
+            faults,
+            cut,
+            before: RefCell::default(),
+            containers: self.containers.clone(),
+            foreign: self.foreign.clone(),
+            networks: self.networks.clone(),
+            volumes: self.volumes.clone(),
+            images: self.images.clone(),
+            behaviours: self.behaviours.clone(),
+            down: self.down.clone(),
+            registry: self.registry.clone(),
+            made: self.made.clone(),
+            started: self.started.clone(),
+        };
+        copy.tell_network();
+        copy
+    }
+
+    fn disk(&self) -> Disk {
+        Disk {
+            containers: self.containers.borrow().clone(),
+            networks: self.networks.borrow().clone(),
+            volumes: self.volumes.borrow().clone(),
+            images: self.images.borrow().clone(),
+        }
+    }
+
+    /// What it did in the last seconds is undone: it had not reached the disk.
+    pub(crate) fn forget(&self, span: Duration) {
+        let since = Instant::now();
+        let oldest = self
+            .before
+            .borrow()
+            .iter()
+            .find(|(at, _)| since.duration_since(*at) < span)
+            .map(|(_, disk)| disk.clone());
+        if let Some(disk) = oldest {
+            self.containers.replace(disk.containers);
+            self.networks.replace(disk.networks);
+            self.volumes.replace(disk.volumes);
+            self.images.replace(disk.images);
+        }
+        self.before.borrow_mut().clear();
+    }
+
+    /// A container that a stranger made with the same engine.
+    pub(crate) fn add_stranger(&self, spec: ContainerSpec) {
+        let facts = facts(&spec);
+        let stranger = Container {
+            spec,
+            state: RunState::Running,
+            restart: "always".to_owned(),
+            starts: 0,
+            facts,
+        };
+        self.containers
+            .borrow_mut()
+            .insert("a-strangers".to_owned(), stranger);
+    }
+
+    /// All that is not ours, whole.
+    pub(crate) fn strangers(&self, device: &DeviceId) -> String {
+        let containers = self.containers.borrow();
+        let strange: Vec<_> = containers
+            .iter()
+            .filter(|(_, one)| one.spec.device != *device)
+            .map(|(id, one)| (id, &one.spec, &one.state, &one.restart, &one.facts))
+            .collect();
+        let not_ours = |all: &BTreeMap<String, Owned>| {
+            let strange: Vec<_> = all.iter().filter(|(_, one)| one.app.is_none()).collect();
+            format!("{strange:?}")
+        };
+        format!(
+            "{strange:?} {:?} {} {}",
+            self.foreign.borrow(),
+            not_ours(&self.networks.borrow()),
+            not_ours(&self.volumes.borrow())
+        )
+    }
+
+    /// The engine ends and begins again; what it does not restart by itself stands still.
+    pub(crate) fn stop_everything(&self) {
+        let ids: Vec<String> = self.containers.borrow().keys().cloned().collect();
+        for id in ids {
+            if id != "a-strangers" {
+                self.set_state(&id, RunState::Exited(137));
+            }
+        }
+    }
+
+    /// Whether a container that takes the network away runs.
+    fn tell_network(&self) {
+        let cut = self.containers.borrow().values().any(|one| {
+            one.state == RunState::Running
+                && self.behaviour(&one.spec.service.image) == Behaviour::CutsNetwork
+        });
+        self.cut.set(cut);
     }
 
     /// Says what containers of an image do from their next start on.
@@ -117,11 +234,6 @@ impl MemoryEngine {
     pub(crate) fn remove_by_hand(&self, name: &str) {
         let id = self.id_of(name);
         self.containers.borrow_mut().remove(&id);
-    }
-
-    /// A person removes an image.
-    pub(crate) fn forget_image(&self, image: &str) {
-        self.images.borrow_mut().remove(image);
     }
 
     /// A person gives the container of this name another setting.
@@ -165,6 +277,7 @@ impl MemoryEngine {
         if let Some(container) = self.containers.borrow_mut().get_mut(id) {
             container.state = state;
         }
+        self.tell_network();
     }
 
     fn begin(&self, id: &str) {
@@ -173,9 +286,11 @@ impl MemoryEngine {
         let container = containers.get_mut(id).unwrap();
         container.starts = self.started.get();
         container.state = match self.behaviour(&container.spec.service.image) {
-            Behaviour::Well | Behaviour::Unhealthy => RunState::Running,
+            Behaviour::Well | Behaviour::Unhealthy | Behaviour::CutsNetwork => RunState::Running,
             Behaviour::Exits(code) => RunState::Exited(code),
         };
+        drop(containers);
+        self.tell_network();
     }
 
     fn behaviour(&self, image: &ImageRef) -> Behaviour {
@@ -190,7 +305,9 @@ impl MemoryEngine {
         match (&service.healthcheck, self.behaviour(&service.image)) {
             (None, _) => Health::None,
             (Some(_), Behaviour::Unhealthy) => Health::Unhealthy,
-            (Some(_), Behaviour::Well | Behaviour::Exits(_)) => Health::Healthy,
+            (Some(_), Behaviour::Well | Behaviour::Exits(_) | Behaviour::CutsNetwork) => {
+                Health::Healthy
+            }
         }
     }
 
@@ -217,11 +334,31 @@ impl MemoryEngine {
         act: impl FnOnce() -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         self.answers()?;
-        self.faults
+        self.note();
+        let done = self
+            .faults
             .effect(what.clone(), act, |cause| EngineError::Failed {
                 what,
                 cause: Box::new(cause),
-            })
+            });
+        self.tell_network();
+        done
+    }
+
+    /// Remembers what is there, for a power cut after the change that comes.
+    fn note(&self) {
+        let now = Instant::now();
+        let mut before = self.before.borrow_mut();
+        before.retain(|(at, _)| now.duration_since(*at) < CACHED);
+        before.push((now, self.disk()));
+    }
+
+    fn look(&self, what: &str) -> Result<(), EngineError> {
+        self.answers()?;
+        self.faults.look(what, |cause| EngineError::Failed {
+            what: what.to_owned(),
+            cause: Box::new(cause),
+        })
     }
 
     fn answers(&self) -> Result<(), EngineError> {
@@ -266,7 +403,7 @@ impl Engine for MemoryEngine {
         device: &DeviceId,
         images: &[ImageRef],
     ) -> Result<EngineView, EngineError> {
-        self.answers()?;
+        self.look("observe")?;
         let mut view = EngineView::default();
         for (engine_id, one) in self.containers.borrow().iter() {
             if one.spec.device != *device {
@@ -317,10 +454,6 @@ impl Engine for MemoryEngine {
     ) -> Result<(), EngineError> {
         self.answers()?;
         progress(&PullProgress::from([("layer".to_owned(), (1, 1))]));
-        self.pulls.set(self.pulls.get() + 1);
-        while self.hanging.borrow().contains(image.as_str()) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
         let broken = |cause: std::io::Error| EngineError::Image {
             image: image.to_string(),
             retry: Retry::Later,
@@ -333,6 +466,7 @@ impl Engine for MemoryEngine {
             self.images.borrow_mut().insert(image.to_string());
             Ok(())
         };
+        self.note();
         self.faults.effect(format!("pull {image}"), arrive, broken)
     }
 
@@ -470,7 +604,7 @@ impl Engine for MemoryEngine {
         _container: &ObservedContainer,
         service: &Service,
     ) -> Result<Health, EngineError> {
-        self.answers()?;
+        self.look("ask about health")?;
         Ok(self.health_of(service))
     }
 }

@@ -26,12 +26,33 @@ pub(crate) struct Faults {
     dead: Cell<bool>,
     died: Notify,
     log: RefCell<Vec<String>>,
+    looks: Cell<u64>,
+    blind: Cell<Option<u64>>,
 }
 
 impl Faults {
     /// Breaks the effect that comes as number `nth` from now, the first being 1.
     pub(crate) fn arm(&self, nth: u64, fault: Fault) {
         self.armed.set(Some((self.taken.get() + nth, fault)));
+    }
+
+    /// Lets the look that comes as number `nth` from now see nothing, the first being 1.
+    pub(crate) fn blind(&self, nth: u64) {
+        self.blind.set(Some(self.looks.get() + nth));
+    }
+
+    /// How many looks there were.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
+    /// Takes a look at something: it changes nothing, but it may fail.
+    pub(crate) fn look<E>(&self, what: &str, broken: impl FnOnce(io::Error) -> E) -> Result<(), E> {
+        self.looks.set(self.looks.get() + 1);
+        if self.dead.get() || self.blind.get() == Some(self.looks.get()) {
+            return Err(broken(io::Error::other(format!("injected at `{what}`"))));
+        }
+        Ok(())
     }
 
     /// Lets every effect whose name begins so fail, until [`Faults::mend`].
@@ -42,6 +63,7 @@ impl Faults {
     /// All is well again, and a dead agent may be followed by another one.
     pub(crate) fn mend(&self) {
         self.armed.set(None);
+        self.blind.set(None);
         self.refused.borrow_mut().clear();
         self.dead.set(false);
     }

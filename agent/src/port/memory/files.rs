@@ -66,6 +66,19 @@ impl MemoryFiles {
         }
     }
 
+    /// The same files, over other faults.
+    pub(crate) fn copy(&self, faults: Rc<Faults>) -> Self {
+        Self {
+            faults,
+            there: self.there.clone(),
+            staged: self.staged.clone(),
+            originals: self.originals.clone(),
+            edits: self.edits.clone(),
+            links: self.links.clone(),
+            free: self.free.clone(),
+        }
+    }
+
     /// A person writes a file.
     pub(crate) fn by_hand(&self, path: &str, content: &str) {
         self.there
@@ -146,7 +159,13 @@ impl Files for MemoryFiles {
     }
 
     fn stage(&self, path: &AbsPath, file: &DesiredFile, content: &[u8]) -> Result<(), FilesError> {
-        self.change("stage", path, || {
+        // What a power cut leaves of a file that was not synced.
+        self.change("begin to stage", path, || {
+            let torn = Put::of("");
+            self.staged.borrow_mut().insert(path.clone(), torn);
+            Ok(())
+        })?;
+        let staged = self.change("stage", path, || {
             let put = Put {
                 content: content.to_vec(),
                 mode: file.mode,
@@ -155,7 +174,12 @@ impl Files for MemoryFiles {
             };
             self.staged.borrow_mut().insert(path.clone(), put);
             Ok(())
-        })
+        });
+        if staged.is_err() && !self.faults.is_dead() {
+            // As the real one: nothing is left of what could not be written.
+            self.staged.borrow_mut().remove(path);
+        }
+        staged
     }
 
     fn switch(&self, path: &AbsPath) -> Result<(), FilesError> {

@@ -1,8 +1,10 @@
 //! What is remembered, in memory: the journal, and the floor file beside it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+use tokio::sync::Notify;
 
 use super::Faults;
 use crate::domain::desired::{Contents, DesiredState, Resolved};
@@ -23,6 +25,13 @@ pub(crate) struct MemoryJournal {
     kept: RefCell<BTreeMap<ContentId, Resolved>>,
     history: RefCell<Vec<Deployment>>,
     floor_file: RefCell<Option<Floor>>,
+    /// The try that is under way, and what the ledger said before it: known to the harness alone.
+    underway: RefCell<Option<(CommitId, Option<Trial>)>>,
+    /// How often each commit's try ended uncleanly, whatever the ledger remembers.
+    unclean: RefCell<BTreeMap<CommitId, u32>>,
+    began: Notify,
+    /// Planted on purpose: the next start knows nothing of a try that ended uncleanly.
+    pub(crate) forgets_tries: Cell<bool>,
 }
 
 impl MemoryJournal {
@@ -33,7 +42,61 @@ impl MemoryJournal {
             kept: RefCell::default(),
             history: RefCell::default(),
             floor_file: RefCell::default(),
+            underway: RefCell::default(),
+            unclean: RefCell::default(),
+            began: Notify::new(),
+            forgets_tries: Cell::new(false),
         }
+    }
+
+    /// The same memory, over other faults.
+    pub(crate) fn copy(&self, faults: Rc<Faults>) -> Self {
+        Self {
+            faults,
+            ledger: self.ledger.clone(),
+            kept: self.kept.clone(),
+            history: self.history.clone(),
+            floor_file: self.floor_file.clone(),
+            underway: self.underway.clone(),
+            unclean: self.unclean.clone(),
+            began: Notify::new(),
+            forgets_tries: self.forgets_tries.clone(),
+        }
+    }
+
+    /// Another agent begins: a try that was under way has ended uncleanly.
+    pub(crate) fn opened_again(&self) {
+        if let Some((commit, before)) = self.underway.take() {
+            *self.unclean.borrow_mut().entry(commit).or_default() += 1;
+            if self.forgets_tries.get() {
+                self.ledger.borrow_mut().trial = before;
+            }
+        }
+    }
+
+    /// Waits until a try begins.
+    pub(crate) async fn try_began(&self) {
+        while self.underway.borrow().is_none() {
+            self.began.notified().await;
+        }
+    }
+
+    /// How often each commit's try ended uncleanly, as it really was.
+    pub(crate) fn unclean(&self) -> BTreeMap<CommitId, u32> {
+        self.unclean.borrow().clone()
+    }
+
+    /// The floor file is lost.
+    pub(crate) fn lose_floor_file(&self) {
+        *self.floor_file.borrow_mut() = None;
+    }
+
+    /// What a change of the ledger's trial means for the try that is under way.
+    fn ended(&self, done: Result<(), JournalError>) -> Result<(), JournalError> {
+        if !self.faults.is_dead() && self.ledger.borrow().trial.is_none() {
+            *self.underway.borrow_mut() = None;
+        }
+        done
     }
 
     /// Everything that was remembered is lost.
@@ -120,11 +183,17 @@ impl Journal for MemoryJournal {
 
     fn spend_try(&self, trial: &Trial) -> Result<(), JournalError> {
         let what = format!("spend try {} of {}", trial.tries, trial.commit.short());
-        self.change(&what, |ledger| ledger.trial = Some(trial.clone()))
+        let before = self.ledger.borrow().trial.clone();
+        self.change(&what, |ledger| ledger.trial = Some(trial.clone()))?;
+        *self.underway.borrow_mut() = Some((trial.commit.clone(), before));
+        self.began.notify_waiters();
+        Ok(())
     }
 
     fn end_trial(&self, keep: Option<&Trial>) -> Result<(), JournalError> {
-        self.change("end the trial", |ledger| ledger.trial = keep.cloned())
+        self.change("end the trial", |ledger| ledger.trial = keep.cloned())?;
+        *self.underway.borrow_mut() = None;
+        Ok(())
     }
 
     fn commit(
@@ -167,19 +236,20 @@ impl Journal for MemoryJournal {
             Ok(())
         };
         let what = "make it last-good";
-        self.faults
-            .effect(what, write, |cause| failed(what, cause))?;
+        let done = self.faults.effect(what, write, |cause| failed(what, cause));
+        self.ended(done)?;
         Ok(good)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Result<(), JournalError> {
-        self.change("refuse", |ledger| {
+        let done = self.change("refuse", |ledger| {
             ledger
                 .refused
                 .retain(|known| known.commit != refusal.commit);
             ledger.refused.insert(0, refusal.clone());
             ledger.trial = None;
-        })
+        });
+        self.ended(done)
     }
 
     fn forgive(&self, commit: &CommitId) -> Result<(), JournalError> {
@@ -189,10 +259,11 @@ impl Journal for MemoryJournal {
     }
 
     fn defer(&self, deferral: Option<&Deferral>) -> Result<(), JournalError> {
-        self.change("defer", |ledger| {
+        let done = self.change("defer", |ledger| {
             ledger.deferred = deferral.cloned();
             ledger.trial = None;
-        })
+        });
+        self.ended(done)
     }
 
     fn set_pin(&self, pin: Option<&Pin>) -> Result<(), JournalError> {

@@ -12,7 +12,7 @@ use crate::domain::tree::{Document, Tree};
 use crate::port::source::{Deepened, Source, SourceError};
 use crate::trust::fixture::{Draft, Hand};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stored {
     bytes: Vec<u8>,
     tree: TreeId,
@@ -30,12 +30,14 @@ pub(crate) struct MemorySource {
     floor: RefCell<Option<Floor>>,
     /// Whether the remote answers.
     pub(crate) online: Cell<bool>,
+    /// Whether a container took the network away: shared with the engine.
+    cut: Rc<Cell<bool>>,
     /// How often a history was read.
     pub(crate) histories: Cell<usize>,
 }
 
 impl MemorySource {
-    pub(crate) fn new(faults: Rc<Faults>) -> Self {
+    pub(crate) fn new(faults: Rc<Faults>, cut: Rc<Cell<bool>>) -> Self {
         Self {
             faults,
             commits: RefCell::default(),
@@ -44,8 +46,29 @@ impl MemorySource {
             local: RefCell::default(),
             floor: RefCell::default(),
             online: Cell::new(true),
+            cut,
             histories: Cell::new(0),
         }
+    }
+
+    /// The same remote and store, over other faults.
+    pub(crate) fn copy(&self, faults: Rc<Faults>, cut: Rc<Cell<bool>>) -> Self {
+        Self {
+            faults,
+            commits: self.commits.clone(),
+            trees: self.trees.clone(),
+            tip: self.tip.clone(),
+            local: self.local.clone(),
+            floor: self.floor.clone(),
+            online: self.online.clone(),
+            cut,
+            histories: Cell::new(0),
+        }
+    }
+
+    /// The branch's tip at the remote.
+    pub(crate) fn tip(&self) -> Option<CommitId> {
+        self.tip.borrow().clone()
     }
 
     /// Puts a commit on the branch, on top of `parent`.
@@ -112,6 +135,11 @@ impl MemorySource {
     /// Moves the branch to a commit that was pushed before.
     pub(crate) fn move_to(&self, commit: &CommitId) {
         *self.tip.borrow_mut() = Some(commit.clone());
+    }
+
+    /// This commit was fetched before.
+    pub(crate) fn fetched(&self, commit: &CommitId) {
+        *self.local.borrow_mut() = Some(commit.clone());
     }
 
     /// Everything that was fetched, and the floor's ref, is lost.
@@ -190,7 +218,7 @@ impl MemorySource {
 impl Source for MemorySource {
     async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
         let remote = "memory://fleet".to_owned();
-        if !self.online.get() {
+        if !self.online.get() || self.cut.get() {
             let cause = Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut));
             return Err(SourceError::Remote { remote, cause });
         }

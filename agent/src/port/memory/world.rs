@@ -35,27 +35,33 @@ pub(crate) struct MemoryWorld {
     pub(crate) listener: Listener,
     /// What the owner trusts.
     pub(crate) policy: RefCell<TrustPolicy>,
-    clock: MemoryClock,
+    pub(crate) clock: MemoryClock,
 }
 
 impl MemoryWorld {
     /// A device that nothing has happened to yet. Wants a runtime whose time is paused.
     pub(crate) fn new() -> Rc<Self> {
         let faults = Rc::new(Faults::default());
+        let cut = Rc::new(Cell::new(false));
         let world = Self {
-            source: MemorySource::new(Rc::clone(&faults)),
-            engine: MemoryEngine::new(Rc::clone(&faults)),
+            source: MemorySource::new(Rc::clone(&faults), Rc::clone(&cut)),
+            engine: MemoryEngine::new(Rc::clone(&faults), cut),
             files: MemoryFiles::new(Rc::clone(&faults)),
             journal: MemoryJournal::new(Rc::clone(&faults)),
             units: MemoryUnits {
                 faults: Rc::clone(&faults),
             },
-            probes: MemoryProbes::default(),
+            probes: MemoryProbes {
+                faults: Rc::clone(&faults),
+                failing: RefCell::default(),
+            },
             listener: Listener::default(),
             policy: RefCell::new(fixture::policy()),
             clock: MemoryClock {
                 began: Instant::now(),
                 boots: Cell::new(1),
+                ahead: Cell::new(0),
+                synchronised: Cell::new(true),
             },
             faults,
         };
@@ -63,10 +69,39 @@ impl MemoryWorld {
         Rc::new(world)
     }
 
+    /// The same device, to be broken in another way: what is done to one of the two does not show in the other.
+    pub(crate) fn copy(&self) -> Rc<Self> {
+        let faults = Rc::new(Faults::default());
+        let cut = Rc::new(Cell::new(false));
+        Rc::new(Self {
+            source: self.source.copy(Rc::clone(&faults), Rc::clone(&cut)),
+            engine: self.engine.copy(Rc::clone(&faults), cut),
+            files: self.files.copy(Rc::clone(&faults)),
+            journal: self.journal.copy(Rc::clone(&faults)),
+            units: MemoryUnits {
+                faults: Rc::clone(&faults),
+            },
+            probes: MemoryProbes {
+                faults: Rc::clone(&faults),
+                failing: self.probes.failing.clone(),
+            },
+            listener: Listener::default(),
+            policy: self.policy.clone(),
+            clock: self.clock.clone(),
+            faults,
+        })
+    }
+
     /// The machine lost its power and is on again.
     pub(crate) fn lose_power(&self) {
         self.clock.boots.set(self.clock.boots.get() + 1);
         self.engine.lose_power();
+    }
+
+    /// The same, and the engine had not brought to disk what it did in so many seconds before.
+    pub(crate) fn lose_power_and(&self, seconds: u64) {
+        self.engine.forget(std::time::Duration::from_secs(seconds));
+        self.lose_power();
     }
 }
 
@@ -97,20 +132,27 @@ impl Units for MemoryUnits {
         self.act("reload", unit)
     }
 
-    async fn is_active(&self, _unit: &str) -> Result<bool, UnitsError> {
+    async fn is_active(&self, unit: &str) -> Result<bool, UnitsError> {
+        self.faults.look("ask about a unit", |cause| UnitsError {
+            verb: "ask about",
+            unit: unit.to_owned(),
+            why: cause.to_string(),
+        })?;
         Ok(true)
     }
 }
 
 /// Checks that pass but for those that were told to fail.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MemoryProbes {
+    faults: Rc<Faults>,
     /// Checks whose probe's text holds one of these fail.
     pub(crate) failing: RefCell<BTreeSet<String>>,
 }
 
 impl Probes for MemoryProbes {
     async fn run(&self, check: &Check) -> Result<(), String> {
+        self.faults.look("probe", |cause| cause.to_string())?;
         let text = format!("{:?}", check.probe);
         match self.failing.borrow().iter().find(|one| text.contains(*one)) {
             Some(one) => Err(format!("{one} does not answer")),
@@ -119,21 +161,44 @@ impl Probes for MemoryProbes {
     }
 }
 
-/// A clock that goes with tokio's.
-#[derive(Debug)]
+/// A clock that goes with tokio's, and can be set wrong.
+#[derive(Debug, Clone)]
 pub(crate) struct MemoryClock {
     began: Instant,
     boots: Cell<u64>,
+    /// How many seconds it shows too much.
+    ahead: Cell<i64>,
+    synchronised: Cell<bool>,
+}
+
+impl MemoryClock {
+    /// Steps by so many seconds.
+    pub(crate) fn step(&self, seconds: i64) {
+        self.ahead.set(self.ahead.get() + seconds);
+    }
+
+    /// Begins at 1970 and is told by nobody: no battery, no network. Returns by how much it is wrong.
+    pub(crate) fn begin_at_zero(&self) -> i64 {
+        let right = self.now().0;
+        self.step(-right);
+        self.synchronised.set(false);
+        right
+    }
+
+    /// Somebody says that it is right, or nobody does.
+    pub(crate) fn set_synchronised(&self, is: bool) {
+        self.synchronised.set(is);
+    }
 }
 
 impl Clock for MemoryClock {
     fn now(&self) -> Timestamp {
         let passed = i64::try_from(self.began.elapsed().as_secs()).unwrap();
-        Timestamp(BEGAN + passed)
+        Timestamp(BEGAN + passed + self.ahead.get())
     }
 
     fn is_synchronised(&self) -> bool {
-        true
+        self.synchronised.get()
     }
 
     fn build_time(&self) -> Timestamp {
