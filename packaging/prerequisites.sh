@@ -3,7 +3,7 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, lint.
+# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -67,12 +67,19 @@ EOF
 command -v systemd-analyze|systemd
 EOF
             ;;
+        faults) cat <<'EOF'
+command -v qemu-storage-daemon|qemu-system-common
+command -v mkfs.ext4|e2fsprogs
+command -v mkfs.xfs|xfsprogs
+command -v mkfs.btrfs|btrfs-progs
+EOF
+            ;;
         lint) cat <<'EOF'
 command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, lint)" >&2
             exit 2
             ;;
     esac

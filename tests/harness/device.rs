@@ -44,6 +44,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Device {
     dir: TempDir,
+    disk: PathBuf,
     /// What its agent.toml will say; [`Device::write_config`] writes it, and each command does so first.
     pub settings: Settings,
     written_by_hand: bool,
@@ -75,9 +76,17 @@ impl Device {
                 engine: format!("unix://{}", nowhere.display()),
                 more: String::new(),
             },
+            disk: dir.path().to_owned(),
             dir,
             written_by_hand: false,
         }
+    }
+
+    /// The same with its root and its state directory under `disk` instead: on a file system of the test's own.
+    #[must_use]
+    pub fn on_disk(mut self, disk: &Path) -> Self {
+        disk.clone_into(&mut self.disk);
+        self
     }
 
     /// The same with this engine.
@@ -98,7 +107,7 @@ impl Device {
 
     /// Where declared files land.
     pub fn root(&self) -> PathBuf {
-        self.dir.path().join("root")
+        self.disk.join("root")
     }
 
     /// A declared path, as it is on this machine.
@@ -113,7 +122,7 @@ impl Device {
 
     /// Its state directory.
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
+        self.disk.join("state")
     }
 
     /// Its agent.toml.

@@ -14,6 +14,7 @@
     reason = "a test reports by panicking, writes scratch files, and waits"
 )]
 
+pub mod block_log;
 pub mod device;
 pub mod engine;
 pub mod faults;
@@ -24,6 +25,7 @@ pub mod proc;
 pub mod process;
 pub mod registry;
 pub mod repo;
+pub mod soak;
 pub mod tally;
 
 pub use device::{Daemon, Device, Settings};

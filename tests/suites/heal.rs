@@ -160,3 +160,40 @@ fn a_container_paused_by_hand_runs_again_on_podman_which_stops_no_paused_one() {
     assert_eq!(world.container("web")["State"]["Status"], "running");
     world.assert_converged();
 }
+
+#[test]
+fn a_device_whose_trust_files_are_damaged_keeps_what_is_good_and_takes_nothing_new() {
+    let world = World::of_files("heal-untrusted");
+    world.one_file("one");
+    world.release_and_sync("First");
+    let signers = world.device.settings.allowed_signers.clone();
+    let good = std::fs::read(&signers).unwrap();
+    world.one_file("two");
+    let two = world.repo.release("Second");
+    for damage in [&b""[..], b"\0\0\0\0", b"# nobody\n"] {
+        std::fs::write(&signers, damage).unwrap();
+        std::fs::write(world.device.path("/etc/one.conf"), "by hand").unwrap();
+        let said = world.device.sync().expect_code(2);
+        assert!(
+            said.text().contains("trust.allowed_signers")
+                || said.text().contains("allowed_signers"),
+            "{}",
+            said.text()
+        );
+        assert_eq!(world.device.read("/etc/one.conf").as_deref(), Some("one"));
+    }
+    // The daemon starts too, heals and waits.
+    std::fs::remove_file(&signers).unwrap();
+    std::fs::remove_file(world.device.path("/etc/one.conf")).unwrap();
+    let daemon = world.device.spawn_daemon();
+    evenkeel_tests::wait_for("the file to come back", || {
+        (world.device.read("/etc/one.conf").as_deref() == Some("one")).then_some(())
+    });
+    assert_eq!(world.device.condition("Verified").0, "Unknown");
+    std::fs::write(&signers, good).unwrap();
+    evenkeel_tests::wait_for("the second revision", || {
+        (world.device.status_json()["revision"]["last_good"] == two.as_str()).then_some(())
+    });
+    assert_eq!(world.device.read("/etc/one.conf").as_deref(), Some("two"));
+    assert_eq!(daemon.stop(), Some(0));
+}

@@ -27,6 +27,7 @@ mod refuse;
 mod rollback;
 mod source;
 mod systemd;
+mod torture;
 mod trust;
 mod trust_root;
 mod verify;

@@ -74,6 +74,24 @@ pub enum Line {
     },
 }
 
+impl Line {
+    /// The same answer with another exit code, and the reason for it.
+    pub(super) fn with_code(self, number: u8, why: &str) -> Self {
+        match self {
+            Self::Event(_) => self,
+            Self::Answer { text, json, .. } => Self::Answer {
+                code: number,
+                text: if text.contains(why) {
+                    text
+                } else {
+                    format!("{why}\n{text}")
+                },
+                json,
+            },
+        }
+    }
+}
+
 /// A path to the socket that fits into a socket address however long the state directory's path is.
 struct Place {
     // Held open while the path through it is used.

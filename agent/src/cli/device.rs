@@ -102,6 +102,8 @@ pub(super) struct Device {
     pub(super) agent: Agent<Outside>,
     pub(super) hub: Rc<Hub>,
     pub(super) state_dir: PathBuf,
+    /// Why nothing is trusted now, where the trust files cannot be used: what is good is kept all the same.
+    untrusted: Option<String>,
     // Held until the end: the lock goes with it.
     _state: StateDir,
 }
@@ -259,9 +261,14 @@ fn host_name() -> Option<DeviceId> {
 /// Opens the device: takes its lock, so that no other agent works on the same state.
 pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
     let config = configuration(args)?;
-    let doubts = match need {
-        Need::Trust => policy(&config).map_err(Failure::usage)?.warnings(),
-        Need::State => Vec::new(),
+    let (doubts, untrusted) = match need {
+        Need::Trust => match policy(&config) {
+            Ok(policy) => (policy.warnings(), None),
+            // A device that has run before goes on keeping what is good, and takes nothing new; a new one does not start.
+            Err(why) if config.state_dir.exists() => (Vec::new(), Some(why)),
+            Err(why) => return Err(Failure::usage(why)),
+        },
+        Need::State => (Vec::new(), None),
     };
     let state = StateDir::open(&config.state_dir).map_err(|error| match error {
         StateDirError::Locked { .. } => Failure {
@@ -291,11 +298,17 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
         damaged,
         warnings,
     } = Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
+    if let Some(why) = &untrusted
+        && journal.ledger().last_good().is_none()
+    {
+        return Err(Failure::usage(why));
+    }
     let source = GitSource::new(&config.source, config.state_dir.join("git"))
         .map_err(|error| Failure::usage(chain(&error)))?;
     let report = journal.ledger().report.unwrap_or_default();
     let hub = Rc::new(Hub::new(report.clone()));
-    for warning in damaged.into_iter().chain(warnings).chain(doubts) {
+    let told = [damaged, untrusted.clone()].into_iter().flatten();
+    for warning in told.chain(warnings).chain(doubts) {
         hub.tell(&Event::Notice(warning));
     }
     let settings = settings(&config, &args.config, device.clone(), renamed)?;
@@ -320,6 +333,7 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
         },
         hub,
         state_dir,
+        untrusted,
         _state: state,
     })
 }
@@ -445,7 +459,11 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
         }),
     };
     control::close(&device.state_dir);
-    Ok(control::line_of(&answer, &device.hub))
+    let line = control::line_of(&answer, &device.hub);
+    Ok(match (&device.untrusted, request) {
+        (Some(why), Request::Sync) => line.with_code(code::USAGE, why),
+        (Some(_) | None, _) => line,
+    })
 }
 
 #[cfg(test)]

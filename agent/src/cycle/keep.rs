@@ -2,6 +2,7 @@
 //! network and recovery after a crash are all this.
 
 use super::advance::failed;
+use super::newer::Unpulled;
 use super::observe::Wellness;
 use super::prepare::{Waiting, written_paths};
 use super::session::UNHEALTHY;
@@ -113,9 +114,24 @@ impl<W: World> Agent<W> {
         }
         self.session.phase(&self.world, Phase::Applying);
         let contents = self.contents_for(plan)?;
-        if let Err(waiting) = self.pull_missing(state, observed, left).await {
+        match self.pull_missing(state, observed, left).await {
+            Ok(()) => {}
             // Not a reason to leave anything else undone.
-            self.session.notice(&self.world, &waiting.message);
+            Err(Unpulled::Waiting(waiting)) => self.session.notice(&self.world, &waiting.message),
+            Err(Unpulled::Overtaken(newer)) => {
+                // It may mend more than this could. Another pass follows at once.
+                self.session.overtaken.set(true);
+                blocked.push(format!(
+                    "{} came while an image was being pulled",
+                    newer.short()
+                ));
+                return Ok(Kept {
+                    steps: 0,
+                    blocked,
+                    excluded: None,
+                    wellness: Wellness::Unknown,
+                });
+            }
         }
         self.announce_inventory(state, plan, &ledger.inventory)?;
         let mut run = Run::new(self, state, observed, plan, Staging::Now(&contents));

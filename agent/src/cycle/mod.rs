@@ -9,6 +9,7 @@ mod inventory;
 mod keep;
 mod limits;
 mod look;
+mod newer;
 mod observe;
 mod prepare;
 mod preview;
@@ -42,7 +43,12 @@ use crate::select::{self, Newest, Target, Urgency, Why};
 pub use preview::Preview;
 pub use session::{Interrupt, Interruption, Session, chain};
 
+use crate::trust::verified::VerifiedCommit;
+use keep::at_once;
 use prepare::Preparation;
+
+/// The reason of an outcome where the device's memory failed.
+pub const JOURNAL: &str = "journal";
 
 /// What the device's owner decided, as the loop needs it.
 #[derive(Debug, Clone)]
@@ -130,13 +136,16 @@ impl<W: World> Agent<W> {
             Ok(passed) => passed,
             Err(error) => Passed {
                 outcome: Outcome::Deferred {
-                    reason: "journal".to_owned(),
+                    reason: JOURNAL.to_owned(),
                     message: session::chain(&error),
                 },
                 again: Again::Later,
             },
         };
         self.finish(&passed.outcome);
+        if self.session.overtaken.take() {
+            return at_once(passed.outcome);
+        }
         passed
     }
 
@@ -186,17 +195,37 @@ impl<W: World> Agent<W> {
                 );
                 self.stay(&ledger, Why::Unknown(why)).await
             }
-            Target::Advance(commit) => match self.prepare(&commit, &ledger).await? {
-                Preparation::Rejected(rejection) => {
-                    self.stay(&ledger, Why::Rejected(rejection)).await
-                }
-                Preparation::Refused(refusal) => self.stay(&ledger, Why::Refused(refusal)).await,
-                Preparation::Waiting(waiting) => {
-                    self.stay_waiting(&ledger, commit.id(), waiting).await
-                }
-                Preparation::Same(resolved) => self.take_same(&commit, &resolved, &ledger).await,
-                Preparation::Ready(prepared) => self.advance(*prepared, &ledger).await,
-            },
+            Target::Advance(commit) => self.towards(&commit, &ledger, urgency).await,
+        }
+    }
+
+    /// Towards a new revision. What it waited for before is not tried again at each poll: the remote is asked at the
+    /// ordinary interval all the same, so that a newer commit does not wait for it.
+    async fn towards(
+        &self,
+        commit: &VerifiedCommit,
+        ledger: &Ledger,
+        urgency: Urgency,
+    ) -> Result<Passed, CycleError> {
+        if urgency != Urgency::Asked
+            && let Some(waiting) = self.session.still_waiting(commit.id())
+        {
+            return self.stay_waiting(ledger, commit.id(), waiting).await;
+        }
+        let prepared = self.prepare(commit, ledger).await?;
+        if let Preparation::Waiting(waiting) = &prepared {
+            let interval = self.settings.interval;
+            self.session.wait_again(commit.id(), waiting, interval);
+        } else {
+            self.session.wait_no_more();
+        }
+        match prepared {
+            Preparation::Rejected(rejection) => self.stay(ledger, Why::Rejected(rejection)).await,
+            Preparation::Refused(refusal) => self.stay(ledger, Why::Refused(refusal)).await,
+            Preparation::Waiting(waiting) => self.stay_waiting(ledger, commit.id(), waiting).await,
+            Preparation::Overtaken(newer) => Ok(self.make_way(commit.id(), &newer)),
+            Preparation::Same(resolved) => self.take_same(commit, &resolved, ledger).await,
+            Preparation::Ready(prepared) => self.advance(*prepared, ledger).await,
         }
     }
 

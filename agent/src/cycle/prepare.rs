@@ -1,14 +1,15 @@
 //! Everything that can fail early, done before anything on the device changes: documents read and resolved, guard
 //! asked, images pulled, files staged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::path::AbsPath;
 
 use super::inventory::services_of;
+use super::newer::Unpulled;
 use super::session::chain;
-use super::{Agent, CycleError, Interruption};
+use super::{Agent, CycleError};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{Ledger, Refusal, Trial};
 use crate::domain::observed::{ObservedState, Seen};
@@ -17,10 +18,8 @@ use crate::domain::resource::ResourceId;
 use crate::domain::revision::CommitId;
 use crate::plan::{self, Action, Left, Mode, Plan};
 use crate::port::clock::Clock as _;
-use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
-use crate::port::reporter::{Event, Reporter as _};
 use crate::port::source::{Source as _, SourceError};
 use crate::port::{Retry, World};
 use crate::resolve;
@@ -40,6 +39,8 @@ pub(super) enum Preparation {
     Refused(Refusal),
     /// Something is not there yet; the same revision may go ahead later.
     Waiting(Waiting),
+    /// A newer commit came, which does without what is missing here.
+    Overtaken(CommitId),
     /// It resolves to what is good already.
     Same(Box<Resolved>),
     /// All is there.
@@ -56,7 +57,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -113,11 +114,13 @@ impl<W: World> Agent<W> {
             let message = format!("{}: {}", blocked.resource, blocked.why);
             return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
         }
-        if let Err(waiting) = self
+        match self
             .pull_missing(&resolved.state, &observed, &Left::default())
             .await
         {
-            return Ok(Preparation::Waiting(waiting));
+            Ok(()) => {}
+            Err(Unpulled::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
+            Err(Unpulled::Overtaken(newer)) => return Ok(Preparation::Overtaken(newer)),
         }
         self.announce_staging(commit, &resolved, &plan, ledger)?;
         if let Err(error) = self.stage(&plan, &resolved.contents) {
@@ -216,34 +219,20 @@ impl<W: World> Agent<W> {
         desired: &DesiredState,
         observed: &ObservedState,
         left: &Left,
-    ) -> Result<(), Waiting> {
+    ) -> Result<(), Unpulled> {
         let present = match &observed.engine {
             Seen::Present(view) => &view.images,
             Seen::Absent => return Ok(()),
-            Seen::Unknown(why) => return Err(Waiting::new("engine", why.clone())),
+            Seen::Unknown(why) => {
+                return Err(Unpulled::Waiting(Waiting::new("engine", why.clone())));
+            }
         };
         let missing: BTreeSet<&ImageRef> = services_of(desired)
             .filter(|id| !left.has(&ResourceId::Service(id.clone())))
             .filter_map(|id| Some(&desired.apps.get(&id.app)?.services.get(&id.service)?.image))
             .filter(|image| !present.contains_key(image.as_str()))
             .collect();
-        for image in missing {
-            let mut progress = |progress: &_| {
-                self.world.reporter().tell(&Event::Pull {
-                    image: image.to_string(),
-                    progress: BTreeMap::clone(progress),
-                });
-            };
-            tokio::select! {
-                pulled = self.world.engine().pull(image, &mut progress) => {
-                    pulled.map_err(|error| Waiting::new("registry", chain(&error)))?;
-                }
-                Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
-                    return Err(Waiting::new("interrupted", "stopped while pulling"));
-                }
-            }
-        }
-        Ok(())
+        self.pull_all(missing).await
     }
 
     /// Before anything is staged, the journal says beside which paths: what a power cut leaves there is swept.

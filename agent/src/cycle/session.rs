@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::prepare::Waiting;
 use crate::domain::commit::{Extent, RawHistory};
 use crate::domain::history::Deferral;
 use crate::domain::outcome::{
@@ -16,7 +17,7 @@ use crate::domain::revision::{CommitId, Timestamp};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::reporter::{Event, Reporter as _};
-use crate::schedule;
+use crate::schedule::{self, Jitter};
 use crate::select::Waits;
 
 pub use crate::domain::text::chain;
@@ -112,12 +113,27 @@ impl Says {
 /// Which history: of which tip, down to what, and how much of it.
 pub(super) type HistoryKey = (CommitId, Option<CommitId>, Extent);
 
+/// A revision that waits for something outside the device: a registry, the engine, room on a disk.
+#[derive(Debug)]
+struct PutOff {
+    commit: CommitId,
+    waiting: Waiting,
+    /// How often in a row.
+    times: u32,
+    /// When it is tried again. Of the monotonic clock: the wall clock may jump.
+    due: Instant,
+}
+
 /// The report and what else lives from cycle to cycle.
 #[derive(Debug, Default)]
 pub struct Session {
     report: RefCell<Report>,
-    /// How often a newer commit has interrupted a soak in a row; after two it is let finish.
+    /// How often a newer commit has interrupted another one in a row; after two that is let finish.
     pub interruptions: Cell<u32>,
+    /// A newer commit came while an image of last-good was being pulled: another pass is due at once.
+    pub overtaken: Cell<bool>,
+    /// The revision that waits for something before it can be tried, and until when.
+    waiting: RefCell<Option<PutOff>>,
     /// Whether the remote answered in this cycle.
     pub reached: Cell<bool>,
     /// What trust found good before.
@@ -179,6 +195,38 @@ impl Session {
     /// There is more of it now.
     pub(super) fn forget_history(&self) {
         self.history.replace(None);
+    }
+
+    /// What a commit waits for, while it is too early to try again.
+    pub(super) fn still_waiting(&self, commit: &CommitId) -> Option<Waiting> {
+        let kept = self.waiting.borrow();
+        let put_off = kept.as_ref()?;
+        (put_off.commit == *commit && Instant::now() < put_off.due).then(|| put_off.waiting.clone())
+    }
+
+    /// A commit waits, perhaps once more: the first time until the next poll, then longer and longer.
+    pub(super) fn wait_again(&self, commit: &CommitId, waiting: &Waiting, interval: Duration) {
+        let mut kept = self.waiting.borrow_mut();
+        let times = match kept.as_ref() {
+            Some(before) if before.commit == *commit => before.times.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        let pause = match times {
+            1 => Duration::ZERO,
+            // Half an interval less, so that it is due at a poll, and not just after it.
+            _ => schedule::next_wake(interval, times, Jitter::fixed(500)) - interval / 2,
+        };
+        *kept = Some(PutOff {
+            commit: commit.clone(),
+            waiting: waiting.clone(),
+            times,
+            due: Instant::now() + pause,
+        });
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn wait_no_more(&self) {
+        self.waiting.replace(None);
     }
 
     /// What is told now.

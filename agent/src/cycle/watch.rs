@@ -24,12 +24,9 @@ use crate::port::engine::Engine as _;
 use crate::port::journal::Journal as _;
 use crate::port::probes::Probes as _;
 use crate::port::units::Units as _;
-use crate::select::Newest;
 
 /// Time between two samples: a health check's own interval is seldom shorter.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
-/// How many newer commits in a row may interrupt a soak before one is let finish.
-const INTERRUPTIONS: u32 = 2;
 
 /// How watching ended.
 pub(super) enum Watched {
@@ -52,7 +49,8 @@ impl<W: World> Agent<W> {
                 &format!("service {id} was not well before this change and is not touched by it: it is not judged"),
             );
         }
-        let mut next_poll = began + self.settings.interval;
+        // The remote is asked beside the samples: one that stalls must not blind the gate.
+        let mut newer = std::pin::pin!(self.interrupting(prepared.commit.id().clone()));
         loop {
             let observed = self
                 .observe(state, &self.world.journal().ledger().inventory)
@@ -66,17 +64,9 @@ impl<W: World> Agent<W> {
                 Judgement::Revive(services) => self.revive(&services, &observed).await,
                 Judgement::Wait { .. } => {}
             }
-            if Instant::now() >= next_poll {
-                next_poll = Instant::now() + self.settings.interval;
-                if let Some(newer) = self.newer_than(prepared.commit.id()).await {
-                    self.session
-                        .interruptions
-                        .set(self.session.interruptions.get() + 1);
-                    return Watched::Superseded(newer);
-                }
-            }
             tokio::select! {
                 () = tokio::time::sleep(SAMPLE_EVERY) => {}
+                newer = &mut newer => return Watched::Superseded(newer),
                 Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
                     return Watched::Interrupted;
                 }
@@ -185,24 +175,6 @@ impl<W: World> Agent<W> {
                     &format!("cannot start {id} again: {}", chain(&error)),
                 );
             }
-        }
-    }
-
-    /// The tip, where it is a newer acceptable commit than the one that soaks. A remote that does not answer is no
-    /// reason to stop watching.
-    async fn newer_than(&self, soaking: &CommitId) -> Option<CommitId> {
-        if self.session.interruptions.get() >= INTERRUPTIONS {
-            return None;
-        }
-        let ledger = self.world.journal().ledger();
-        let floor = ledger.floor.clone();
-        match self.look(&ledger, floor.as_ref()).await {
-            Ok(Newest::Verified(commit))
-                if commit.id() != soaking && ledger.refusal(commit.id(), None).is_none() =>
-            {
-                Some(commit.id().clone())
-            }
-            Ok(Newest::Verified(_) | Newest::Rejected(_) | Newest::Unknown(_)) | Err(_) => None,
         }
     }
 }

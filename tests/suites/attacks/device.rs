@@ -93,8 +93,8 @@ pub(super) fn a_disk_in_another_machine(attack: Attack) {
     stage.goes_on();
 }
 
-/// The owner's mistake with a trust file, while the daemon runs, holds the device and takes nothing down; and a daemon
-/// that starts with it does not start.
+/// The owner's mistake with a trust file, while the daemon runs, holds the device and takes nothing down; and a pass of its
+/// own says so.
 #[track_caller]
 pub(super) fn mistaken(mut stage: Stage, breaks: impl FnOnce(), mends: impl FnOnce()) {
     let daemon = stage.daemon();

@@ -10,6 +10,7 @@ mod device;
 mod floor;
 mod limits;
 mod line;
+mod pulls;
 mod torture;
 mod trouble;
 

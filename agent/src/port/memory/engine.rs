@@ -73,6 +73,10 @@ pub(crate) struct MemoryEngine {
     pub(crate) down: Cell<bool>,
     /// Whether its registry answers.
     pub(crate) registry: Cell<bool>,
+    /// Images whose pull begins and never ends.
+    pub(crate) hanging: RefCell<BTreeSet<String>>,
+    /// How often a pull was begun.
+    pub(crate) pulls: Cell<u64>,
     made: Cell<u64>,
     started: Cell<u64>,
 }
@@ -96,6 +100,8 @@ impl MemoryEngine {
             behaviours: RefCell::default(),
             down: Cell::new(false),
             registry: Cell::new(true),
+            hanging: RefCell::default(),
+            pulls: Cell::new(0),
             made: Cell::new(0),
             started: Cell::new(0),
         }
@@ -115,6 +121,8 @@ impl MemoryEngine {
             behaviours: self.behaviours.clone(),
             down: self.down.clone(),
             registry: self.registry.clone(),
+            hanging: self.hanging.clone(),
+            pulls: self.pulls.clone(),
             made: self.made.clone(),
             started: self.started.clone(),
         };
@@ -234,6 +242,11 @@ impl MemoryEngine {
     pub(crate) fn remove_by_hand(&self, name: &str) {
         let id = self.id_of(name);
         self.containers.borrow_mut().remove(&id);
+    }
+
+    /// A person removes an image.
+    pub(crate) fn forget_image(&self, image: &str) {
+        self.images.borrow_mut().remove(image);
     }
 
     /// A person gives the container of this name another setting.
@@ -454,6 +467,10 @@ impl Engine for MemoryEngine {
     ) -> Result<(), EngineError> {
         self.answers()?;
         progress(&PullProgress::from([("layer".to_owned(), (1, 1))]));
+        self.pulls.set(self.pulls.get() + 1);
+        while self.hanging.borrow().contains(image.as_str()) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let broken = |cause: std::io::Error| EngineError::Image {
             image: image.to_string(),
             retry: Retry::Later,

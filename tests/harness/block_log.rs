@@ -1,0 +1,689 @@
+//! A disk that writes down everything it is told: for cutting its power at any moment, as often as one likes.
+//!
+//! QEMU's storage daemon keeps a disk's image and a log of its writes and flushes (`blklogwrites`) and shows the disk as a
+//! file, on which a loop device stands: a real file system lies on it, and real programs run on that. Afterwards a [`Cut`]
+//! gives the disk as a power cut may have left it: all that came before the last flush is there, and of what came later
+//! whatever the disk happened to have written, in any order.
+//!
+//! Assumed of a disk: its flush is honest, and a block of 4 KiB is written whole or not at all. Needs root, FUSE and a loop
+//! device.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::PATIENCE;
+use crate::process::{Output, Server, run};
+
+/// What a disk writes whole or not at all.
+const PAGE: usize = 4096;
+/// The log's first eight bytes: as Linux's `dm-log-writes` has them.
+const MAGIC: u64 = 0x006a_7366_7773_6872;
+
+const FLUSH: u64 = 1;
+const FUA: u64 = 2;
+const DISCARD: u64 = 4;
+
+/// A file system to put onto a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filesystem {
+    /// ext4 as Debian makes and mounts it.
+    Ext4,
+    /// ext4 that writes no data before the metadata that names it, and does not help programs that forget to sync.
+    Ext4Writeback,
+    /// XFS.
+    Xfs,
+    /// Btrfs.
+    Btrfs,
+}
+
+impl Filesystem {
+    /// The name, for the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Ext4Writeback => "ext4, data=writeback",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The smallest disk that it is happy with, in MiB.
+    const fn size(self) -> u64 {
+        match self {
+            Self::Ext4 | Self::Ext4Writeback => 192,
+            Self::Xfs => 320,
+            Self::Btrfs => 256,
+        }
+    }
+
+    fn make(self, image: &Path) {
+        let (program, arguments): (_, &[&str]) = match self {
+            Self::Ext4 | Self::Ext4Writeback => {
+                ("/usr/sbin/mkfs.ext4", &["-q", "-F", "-E", "nodiscard"])
+            }
+            Self::Xfs => ("/usr/sbin/mkfs.xfs", &["-q", "-K"]),
+            Self::Btrfs => ("/usr/sbin/mkfs.btrfs", &["-q", "--nodiscard"]),
+        };
+        run(Command::new(program).args(arguments).arg(image), PATIENCE).expect_code(0);
+    }
+
+    const fn options(self) -> &'static str {
+        match self {
+            Self::Ext4 | Self::Xfs => "noatime",
+            Self::Ext4Writeback => "noatime,data=writeback,noauto_da_alloc",
+            Self::Btrfs => "noatime,nodiscard",
+        }
+    }
+
+    /// Looks for damage in an image that is not mounted; mends nothing.
+    pub fn check(self, image: &Path) -> Output {
+        let (program, arguments): (_, &[&str]) = match self {
+            Self::Ext4 | Self::Ext4Writeback => ("/usr/sbin/e2fsck", &["-f", "-n"]),
+            Self::Xfs => ("/usr/sbin/xfs_repair", &["-n"]),
+            Self::Btrfs => ("/usr/bin/btrfs", &["check", "--readonly"]),
+        };
+        run(Command::new(program).args(arguments).arg(image), PATIENCE)
+    }
+}
+
+/// A disk's content: its pages that are not all zero, by their number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Disk {
+    length: u64,
+    pages: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl Disk {
+    /// What an image holds.
+    ///
+    /// # Panics
+    /// Where it cannot be read.
+    pub fn read(image: &Path) -> Self {
+        let file = std::fs::File::open(image).expect("open an image of ours");
+        let length = file.metadata().expect("look at an image of ours").len();
+        let mut disk = Self {
+            length,
+            pages: BTreeMap::new(),
+        };
+        let mut page = vec![0; PAGE];
+        for number in 0..length / PAGE as u64 {
+            file.read_exact_at(&mut page, number * PAGE as u64)
+                .expect("read an image of ours");
+            if page.iter().any(|byte| *byte != 0) {
+                disk.pages.insert(number, page.clone().into());
+            }
+        }
+        disk
+    }
+
+    /// Writes it to a new file with holes.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub fn write(&self, image: &Path) {
+        let file = std::fs::File::create(image).expect("make an image of ours");
+        file.set_len(self.length).expect("make an image of ours");
+        for (number, page) in &self.pages {
+            file.write_all_at(page, number * PAGE as u64)
+                .expect("write an image of ours");
+        }
+    }
+
+    /// The bytes from `at` on become `bytes`. Where a write spans pages, only those that `whole` names reach the disk.
+    fn put(&mut self, at: u64, bytes: &[u8], mut whole: impl FnMut() -> bool) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let place = at + done as u64;
+            let (number, inside) = (place / PAGE as u64, (place % PAGE as u64) as usize);
+            let piece = (PAGE - inside).min(bytes.len() - done);
+            if whole() {
+                let page = self
+                    .pages
+                    .entry(number)
+                    .or_insert_with(|| vec![0; PAGE].into());
+                page[inside..inside + piece].copy_from_slice(&bytes[done..done + piece]);
+            }
+            done += piece;
+        }
+    }
+}
+
+/// One thing that the disk was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    /// Where on the disk, in bytes.
+    at: u64,
+    /// Where its bytes lie in the log.
+    from: usize,
+    /// How many they are.
+    length: usize,
+    flags: u64,
+}
+
+/// All that a disk was told, in order.
+#[derive(Debug)]
+pub struct BlockLog {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl BlockLog {
+    /// Reads a log.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
+        let (count, sector) = superblock(&bytes).ok_or("the log has no superblock")?;
+        if !matches!(sector, 512 | 4096) {
+            return Err(format!("sectors of {sector} bytes"));
+        }
+        let mut entries = Vec::new();
+        let mut at = sector;
+        for number in 0..count {
+            let word = |index: usize| number_at(&bytes, at + index * 8);
+            let (Some(place), Some(sectors), Some(flags)) = (word(0), word(1), word(2)) else {
+                return Err(format!(
+                    "the log ends before entry {number} of {count}, at byte {at}"
+                ));
+            };
+            let from = at + sector;
+            let length = if flags & DISCARD == 0 {
+                usize::try_from(sectors)
+                    .ok()
+                    .and_then(|sectors| sectors.checked_mul(sector))
+                    .filter(|length| from + length <= bytes.len())
+                    .ok_or_else(|| format!("entry {number} of {count} is longer than the log"))?
+            } else {
+                0
+            };
+            entries.push(Entry {
+                at: place * sector as u64,
+                from,
+                length,
+                flags,
+            });
+            at = from + length;
+        }
+        Ok(Self { bytes, entries })
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many of them are flushes.
+    pub fn flushes(&self) -> usize {
+        self.entries
+            .iter()
+            .filter(|entry| entry.flags & FLUSH != 0)
+            .count()
+    }
+
+    /// The last flush among the first `count` entries: with the entries before it, it is what no power cut takes back.
+    pub fn last_flush(&self, count: usize) -> Option<usize> {
+        self.entries[..count]
+            .iter()
+            .rposition(|entry| entry.flags & FLUSH != 0)
+    }
+
+    fn apply(&self, disk: &mut Disk, entry: &Entry, whole: impl FnMut() -> bool) {
+        // A discard promises nothing about what is read afterwards, so leaving the old bytes is one of its outcomes.
+        disk.put(
+            entry.at,
+            &self.bytes[entry.from..entry.from + entry.length],
+            whole,
+        );
+    }
+}
+
+/// How many entries there are by the superblock, and how long a sector is.
+fn superblock(bytes: &[u8]) -> Option<(u64, usize)> {
+    (number_at(bytes, 0)? == MAGIC).then_some(())?;
+    let count = number_at(bytes, 16)?;
+    let sector = bytes.get(24..28)?.try_into().ok()?;
+    Some((count, u32::from_le_bytes(sector) as usize))
+}
+
+fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let word = bytes.get(at..at + 8)?;
+    Some(u64::from_le_bytes(word.try_into().ok()?))
+}
+
+/// Whether the disk keeps what it promised at a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// It does.
+    Honest,
+    /// It does not: whatever came after the flush before these many entries may be lost, too.
+    Ignored(usize),
+}
+
+/// A power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// How many entries the disk was told before it.
+    pub after: usize,
+    /// What decides which of those after the last flush had reached the medium.
+    pub seed: u64,
+    /// Whether flushes count.
+    pub flush: Flush,
+}
+
+/// Walks through a log from cut to cut. Cuts come in the order of the log, so that each entry is applied once.
+#[derive(Debug)]
+pub struct Cutter<'a> {
+    log: &'a BlockLog,
+    durable: Disk,
+    applied: usize,
+}
+
+impl<'a> Cutter<'a> {
+    /// From the disk as it was before the log's first entry.
+    pub const fn new(base: Disk, log: &'a BlockLog) -> Self {
+        Self {
+            log,
+            durable: base,
+            applied: 0,
+        }
+    }
+
+    /// The disk after this cut, and how many entries before it were certain.
+    ///
+    /// # Panics
+    /// Where an earlier cut lay behind this one.
+    pub fn disk(&mut self, cut: Cut) -> (Disk, usize) {
+        let reach = match cut.flush {
+            Flush::Honest => cut.after,
+            Flush::Ignored(entries) => cut.after.saturating_sub(entries),
+        };
+        let certain = self.log.last_flush(reach).map_or(0, |flush| flush + 1);
+        assert!(
+            certain >= self.applied,
+            "cuts come in the order of the log: {certain} after {}",
+            self.applied
+        );
+        for entry in &self.log.entries[self.applied..certain] {
+            self.log.apply(&mut self.durable, entry, || true);
+        }
+        self.applied = certain;
+        let mut disk = self.durable.clone();
+        let mut chance = fastrand::Rng::with_seed(cut.seed);
+        // From a disk that had written nothing yet to one that had written all of it.
+        let kept = chance.u8(0..=4);
+        for entry in &self.log.entries[certain..cut.after] {
+            if entry.flags & FUA != 0 && cut.flush == Flush::Honest {
+                self.log.apply(&mut disk, entry, || true);
+            } else if chance.u8(0..4) == 0 {
+                // Torn: some of its pages.
+                self.log.apply(&mut disk, entry, || chance.u8(0..4) < kept);
+            } else if chance.u8(0..4) < kept {
+                self.log.apply(&mut disk, entry, || true);
+            }
+        }
+        (disk, certain)
+    }
+}
+
+/// A mounted file system; unmounted when dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    at: PathBuf,
+    device: Option<Loop>,
+}
+
+impl Mounted {
+    /// A file system in memory, for what is written a thousand times.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted: that needs root.
+    pub fn memory(at: &Path) -> Self {
+        std::fs::create_dir_all(at).expect("make a directory of ours");
+        run(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "mode=0755", "evenkeel-test"])
+                .arg(at),
+            PATIENCE,
+        )
+        .expect_code(0);
+        Self {
+            at: at.to_owned(),
+            device: None,
+        }
+    }
+
+    /// The file system of an image.
+    ///
+    /// # Errors
+    /// What `mount` says: the file system is broken.
+    pub fn image(image: &Path, kind: Filesystem, at: &Path) -> Result<Self, String> {
+        std::fs::create_dir_all(at).expect("make a directory of ours");
+        let device = Loop::attach(image);
+        let said = run(
+            Command::new("mount")
+                .args(["-o", kind.options()])
+                .arg(&device.path)
+                .arg(at),
+            PATIENCE,
+        );
+        if said.code != Some(0) {
+            return Err(format!(
+                "the file system cannot be mounted: {}",
+                said.text()
+            ));
+        }
+        Ok(Self {
+            at: at.to_owned(),
+            device: Some(device),
+        })
+    }
+
+    /// Unmounts it.
+    ///
+    /// # Panics
+    /// Where something holds it.
+    #[track_caller]
+    pub fn unmount(mut self) {
+        run(Command::new("umount").arg(&self.at), PATIENCE).expect_code(0);
+        if let Some(device) = self.device.take() {
+            device.detach();
+        }
+        // What follows would look for it again.
+        self.at = PathBuf::new();
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if !self.at.as_os_str().is_empty() {
+            let _ = Command::new("umount").arg("-l").arg(&self.at).output();
+        }
+    }
+}
+
+/// A loop device; freed when dropped.
+#[derive(Debug)]
+struct Loop {
+    path: PathBuf,
+}
+
+impl Loop {
+    fn attach(image: &Path) -> Self {
+        let said = run(
+            Command::new("/usr/sbin/losetup")
+                .args(["--find", "--show"])
+                .arg(image),
+            PATIENCE,
+        )
+        .expect_code(0);
+        Self {
+            path: PathBuf::from(said.stdout.trim()),
+        }
+    }
+
+    /// Frees it, and waits until it is free: what it stands on can go then.
+    fn detach(self) {
+        let path = self.path.clone();
+        drop(self);
+        let name = path.file_name().expect("a device has a name").to_owned();
+        crate::wait_for("a loop device to be free", || {
+            (!Path::new("/sys/block").join(&name).join("loop").exists()).then_some(())
+        });
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // With a lazily unmounted file system on it, it goes when that does.
+        let _ = Command::new("/usr/sbin/losetup")
+            .arg("--detach")
+            .arg(&self.path)
+            .output();
+    }
+}
+
+/// A mounted file system on a disk that writes down everything.
+#[derive(Debug)]
+pub struct LoggedDisk {
+    // In this order: the file system, the daemon below it, the place of the images.
+    mounted: Option<Mounted>,
+    daemon: Server,
+    dir: PathBuf,
+    base: Disk,
+}
+
+impl LoggedDisk {
+    /// A new disk with a new file system, mounted at `at`; its images and its log lie in `dir`.
+    ///
+    /// # Panics
+    /// Where one of the tools is missing or fails.
+    pub fn start(dir: &Path, kind: Filesystem, at: &Path) -> Self {
+        let image = dir.join("data.img");
+        std::fs::File::create(&image)
+            .and_then(|file| file.set_len(kind.size() << 20))
+            .expect("make an image of ours");
+        kind.make(&image);
+        let base = Disk::read(&image);
+        for name in ["log.img", "disk"] {
+            std::fs::File::create(dir.join(name)).expect("make a file of ours");
+        }
+        let mut daemon = Server::start(
+            Command::new("qemu-storage-daemon")
+                .current_dir(dir)
+                .args(["--blockdev", "driver=file,node-name=data,filename=data.img"])
+                .args(["--blockdev", "driver=file,node-name=log,filename=log.img"])
+                .args([
+                    "--blockdev",
+                    "driver=blklogwrites,node-name=disk,file=data,log=log,log-super-update-interval=1",
+                ])
+                .args([
+                    "--export",
+                    "type=fuse,id=disk,node-name=disk,writable=on,mountpoint=disk",
+                ]),
+            &dir.join("qemu.log"),
+        );
+        let disk = dir.join("disk");
+        crate::wait_for("the disk (it needs /dev/fuse)", || {
+            assert!(
+                daemon.ended().is_none(),
+                "qemu-storage-daemon ended: {}",
+                std::fs::read_to_string(dir.join("qemu.log")).unwrap_or_default()
+            );
+            (std::fs::metadata(&disk).is_ok_and(|found| found.len() == kind.size() << 20))
+                .then_some(())
+        });
+        let mut this = Self {
+            mounted: None,
+            daemon,
+            dir: dir.to_owned(),
+            base,
+        };
+        this.mounted = Some(
+            Mounted::image(&disk, kind, at)
+                .unwrap_or_else(|why| panic!("a new file system: {why}")),
+        );
+        this
+    }
+
+    /// How many writes and flushes it was told so far.
+    ///
+    /// # Panics
+    /// Where the log cannot be read.
+    pub fn entries(&self) -> usize {
+        let mut head = [0; 28];
+        let file = std::fs::File::open(self.dir.join("log.img")).expect("open the log");
+        if file.read_exact_at(&mut head, 0).is_err() {
+            return 0;
+        }
+        let (count, _) = superblock(&head).expect("the log has a superblock");
+        usize::try_from(count).expect("a log in memory")
+    }
+
+    /// Takes it out: the disk as it was new, and what it was told since.
+    ///
+    /// # Panics
+    /// Where something holds it, or the log cannot be read.
+    pub fn finish(mut self) -> (Disk, BlockLog) {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.unmount();
+        }
+        self.daemon.signal("TERM");
+        self.daemon.wait(PATIENCE);
+        let bytes = std::fs::read(self.dir.join("log.img")).expect("read the log");
+        let log = BlockLog::parse(bytes).unwrap_or_else(|why| panic!("the log: {why}"));
+        (std::mem::take(&mut self.base), log)
+    }
+}
+
+impl Drop for LoggedDisk {
+    fn drop(&mut self) {
+        self.mounted = None;
+        if self.daemon.ended().is_none() {
+            // Asked first: killed, it leaves its mount point behind.
+            let _ = Command::new("kill")
+                .arg(self.daemon.pid().to_string())
+                .output();
+            for _ in 0..100 {
+                if self.daemon.ended().is_some() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.dir.join("disk"))
+            .output();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTOR: usize = 512;
+
+    /// A log of these entries: sector, bytes, flags.
+    fn log(entries: &[(u64, &[u8], u64)]) -> Vec<u8> {
+        let mut bytes = vec![0; SECTOR];
+        bytes[..8].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[8..16].copy_from_slice(&1_u64.to_le_bytes());
+        bytes[16..24].copy_from_slice(&(entries.len() as u64).to_le_bytes());
+        bytes[24..28].copy_from_slice(&(SECTOR as u32).to_le_bytes());
+        for (sector, data, flags) in entries {
+            let mut head = vec![0; SECTOR];
+            let words = [*sector, (data.len() / SECTOR) as u64, *flags, 0];
+            for (word, place) in words.iter().zip(head.chunks_mut(8)) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+            bytes.extend(head);
+            bytes.extend(*data);
+        }
+        bytes
+    }
+
+    fn empty(pages: u64) -> Disk {
+        Disk {
+            length: pages * PAGE as u64,
+            pages: BTreeMap::new(),
+        }
+    }
+
+    fn first_byte(disk: &Disk, page: u64) -> u8 {
+        disk.pages.get(&page).map_or(0, |bytes| bytes[0])
+    }
+
+    fn cut(after: usize, seed: u64) -> Cut {
+        Cut {
+            after,
+            seed,
+            flush: Flush::Honest,
+        }
+    }
+
+    #[test]
+    fn what_was_flushed_stays_and_what_came_later_may_be_lost() {
+        let (one, two) = (vec![1; PAGE], vec![2; PAGE]);
+        let bytes = log(&[(0, &one, 0), (0, &[], FLUSH), (8, &two, 0), (0, &two, 0)]);
+        let log = BlockLog::parse(bytes).unwrap();
+        assert_eq!((log.len(), log.flushes()), (4, 1));
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let (disk, certain) = Cutter::new(empty(2), &log).disk(cut(4, seed));
+            assert_eq!(certain, 2);
+            let ends = (first_byte(&disk, 0), first_byte(&disk, 1));
+            assert!([1, 2].contains(&ends.0), "flushed, and gone: {ends:?}");
+            seen.insert(ends);
+        }
+        let all = [(1, 0), (1, 2), (2, 0), (2, 2)];
+        assert_eq!(seen, all.into_iter().collect(), "each order is possible");
+    }
+
+    #[test]
+    fn before_the_first_flush_nothing_is_certain_and_a_disk_that_lies_keeps_nothing() {
+        let one = vec![1; PAGE];
+        let log = BlockLog::parse(log(&[(0, &one, 0), (0, &[], FLUSH)])).unwrap();
+        let ends = |after: usize, flush: Flush| -> std::collections::BTreeSet<u8> {
+            (0..200)
+                .map(|seed| {
+                    let cut = Cut { after, seed, flush };
+                    first_byte(&Cutter::new(empty(1), &log).disk(cut).0, 0)
+                })
+                .collect()
+        };
+        assert_eq!(ends(1, Flush::Honest), [0, 1].into_iter().collect());
+        assert_eq!(ends(2, Flush::Honest), [1].into_iter().collect());
+        assert_eq!(ends(2, Flush::Ignored(2)), [0, 1].into_iter().collect());
+    }
+
+    #[test]
+    fn a_write_that_skips_the_cache_stays_and_a_discard_changes_nothing() {
+        let one = vec![1; PAGE];
+        let bytes = log(&[(0, &one, FUA), (0, &[], DISCARD)]);
+        let log = BlockLog::parse(bytes).unwrap();
+        for seed in 0..50 {
+            let (disk, certain) = Cutter::new(empty(1), &log).disk(cut(2, seed));
+            assert_eq!((certain, first_byte(&disk, 0)), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_long_write_may_be_torn_between_its_pages() {
+        let long = vec![7; 4 * PAGE];
+        let log = BlockLog::parse(log(&[(0, &long, 0)])).unwrap();
+        let torn = (0..200).any(|seed| {
+            let (disk, _) = Cutter::new(empty(4), &log).disk(cut(1, seed));
+            (1..4).contains(&disk.pages.len())
+        });
+        assert!(torn);
+    }
+
+    #[test]
+    fn writes_smaller_than_a_page_leave_the_rest_of_it() {
+        let (page, sector) = (vec![1; PAGE], vec![2; SECTOR]);
+        let bytes = log(&[(0, &page, 0), (1, &sector, 0), (0, &[], FLUSH)]);
+        let log = BlockLog::parse(bytes).unwrap();
+        let (disk, _) = Cutter::new(empty(1), &log).disk(cut(3, 0));
+        let page = &disk.pages[&0];
+        assert_eq!((page[511], page[512], page[1023], page[1024]), (1, 2, 2, 1));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        disk.write(file.path());
+        assert_eq!(Disk::read(file.path()), disk);
+    }
+
+    #[test]
+    fn a_log_that_is_cut_off_or_none_is_refused() {
+        let page = vec![1; PAGE];
+        let whole = log(&[(0, &page, 0)]);
+        assert!(BlockLog::parse(whole[..whole.len() - 1].to_vec()).is_err());
+        assert!(BlockLog::parse(whole[..SECTOR].to_vec()).is_err());
+        assert!(BlockLog::parse(vec![0; 4096]).is_err());
+    }
+}
