@@ -1,7 +1,7 @@
 //! Taking the steps of a plan. Nothing is decided here: a step carries all it needs, and its failure ends the run
 //! (towards a new revision) or is told and passed over (at a good one).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use evenkeel_schema::app::OnChange;
@@ -87,6 +87,8 @@ pub(super) struct Run<'a, W: World> {
     desired: &'a DesiredState,
     staging: Staging<'a>,
     ids: BTreeMap<ServiceId, String>,
+    /// The names that containers have, ours and others'.
+    names: BTreeSet<String>,
     /// The steps that were taken, in the plan's words.
     pub(super) taken: Vec<String>,
 }
@@ -116,11 +118,24 @@ impl<'a, W: World> Run<'a, W> {
                 .collect(),
             Seen::Absent | Seen::Unknown(_) => BTreeMap::new(),
         };
+        let names = match &observed.engine {
+            Seen::Present(view) => view
+                .containers
+                .values()
+                .flatten()
+                .filter(|one| !goes(&one.engine_id))
+                .map(|one| &one.name)
+                .chain(&view.foreign_container_names)
+                .cloned()
+                .collect(),
+            Seen::Absent | Seen::Unknown(_) => BTreeSet::new(),
+        };
         Self {
             agent,
             desired,
             staging,
             ids,
+            names,
             taken: Vec::new(),
         }
     }
@@ -175,9 +190,7 @@ impl<'a, W: World> Run<'a, W> {
             Action::DisownFile { path: _ } => {}
             Action::CreateContainer { spec, arm } => self.create(spec, arm.as_deref()).await?,
             Action::RecreateContainer { old, spec, arm } => {
-                engine.stop(old, grace(&spec.service)).await?;
-                engine.remove(old).await?;
-                self.create(spec, arm.as_deref()).await?;
+                self.replace(old, spec, arm.as_deref()).await?;
             }
             Action::StartContainer { engine_id } => engine.start(engine_id).await?,
             Action::RestartContainer { id } => {
@@ -243,6 +256,63 @@ impl<'a, W: World> Run<'a, W> {
             engine.set_restart(&engine_id, policy).await?;
         }
         Ok(())
+    }
+
+    /// Makes a container's successor while it still runs, under a name of its own for that long: what the engine cannot
+    /// make (an image that is damaged or gone, a setting that it refuses) costs no service its container.
+    async fn replace(
+        &mut self,
+        old: &str,
+        spec: &ContainerSpec,
+        arm: Option<&str>,
+    ) -> Result<(), StepError> {
+        self.wait_for_dependencies(spec).await?;
+        let engine = self.agent.world.engine();
+        let interim = self.interim_name(&spec.name);
+        let next = engine
+            .create(&ContainerSpec {
+                name: interim.clone(),
+                ..spec.clone()
+            })
+            .await?;
+        if let Err(error) = self.retire(old, spec).await {
+            // The old one stays what this service has. A successor that cannot be taken away either is a second container
+            // to the next pass, which removes it.
+            if let Err(second) = engine.remove(&next).await {
+                let text = format!("{interim} stays for now: {}", chain(&second));
+                self.agent.session.notice(&self.agent.world, &text);
+            }
+            return Err(error.into());
+        }
+        self.ids.insert(spec.id.clone(), next.clone());
+        if interim != spec.name {
+            engine.rename(&next, &spec.name).await?;
+        }
+        engine.start(&next).await?;
+        if let Some(policy) = arm {
+            engine.set_restart(&next, policy).await?;
+        }
+        Ok(())
+    }
+
+    async fn retire(&self, old: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
+        let engine = self.agent.world.engine();
+        engine.stop(old, grace(&spec.service)).await?;
+        engine.remove(old).await
+    }
+
+    /// A name that nobody has: the right one where it is free.
+    fn interim_name(&self, name: &str) -> String {
+        let mut interim = name.to_owned();
+        let mut number = 1_u32;
+        while self.names.contains(&interim) {
+            interim = match number {
+                1 => format!("{name}.next"),
+                _ => format!("{name}.next-{number}"),
+            };
+            number += 1;
+        }
+        interim
     }
 
     /// Waits for what `depends_on` asks beyond "started", at most as long as the app's own deadline.

@@ -138,7 +138,7 @@ pub enum Action {
         /// The engine's restart policy to set once it has started; `None` leaves it at `no`.
         arm: Option<String>,
     },
-    /// Stop and remove a container, then make and start its successor.
+    /// Make a container's successor, stop and remove the container, then start the successor in its place.
     RecreateContainer {
         /// The engine's id of the old one.
         old: String,

@@ -117,6 +117,12 @@ pub trait Engine {
     /// See [`EngineError`].
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
 
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn rename(&self, engine_id: &str, name: &str) -> Result<(), EngineError>;
+
     /// Starts a container; already running is no error.
     ///
     /// # Errors

@@ -24,8 +24,8 @@ use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerUpdateBody, RestartPolicy};
 use bollard::query_parameters::{
-    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder,
-    StopContainerOptionsBuilder,
+    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+    RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::{AppName, DeviceId};
@@ -373,6 +373,17 @@ impl Engine for BollardEngine {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         self.make(spec).await
+    }
+
+    async fn rename(&self, engine_id: &str, name: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let options = RenameContainerOptionsBuilder::default().name(name).build();
+        self.call(
+            || format!("name the container {} {name}", short(engine_id)),
+            CALL,
+            client.docker.rename_container(engine_id, options),
+        )
+        .await
     }
 
     async fn start(&self, engine_id: &str) -> Result<(), EngineError> {

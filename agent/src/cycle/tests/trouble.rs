@@ -341,3 +341,29 @@ async fn a_repository_of_another_fleet_is_refused_and_this_fleets_is_taken() {
     rig.settle().await;
     rig.assert_at(&THREE).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_made_costs_no_service_the_one_it_has() {
+    let rig = Rig::at_one().await;
+    let before = (
+        rig.world.engine.id_of("web-server-1"),
+        rig.world.engine.starts(),
+    );
+    rig.world.faults.refuse("make web-server-1");
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(matches!(outcome, Outcome::Deferred { .. }), "{outcome:?}");
+    rig.assert_at(&ONE).await;
+    let after = (
+        rig.world.engine.id_of("web-server-1"),
+        rig.world.engine.starts(),
+    );
+    assert_eq!(after, before);
+    rig.world.faults.mend();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        rig.settle().await;
+    }
+    rig.assert_at(&TWO).await;
+    rig.assert_still().await;
+}

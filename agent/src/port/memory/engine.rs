@@ -567,6 +567,17 @@ impl Engine for MemoryEngine {
         })
     }
 
+    async fn rename(&self, engine_id: &str, name: &str) -> Result<(), EngineError> {
+        self.change(format!("name {engine_id} {name}"), || {
+            self.is_there(engine_id, "rename")?;
+            let mut containers = self.containers.borrow_mut();
+            let taken = containers.values().any(|one| one.spec.name == name);
+            assert!(!taken, "the name {name} is taken");
+            containers.get_mut(engine_id).unwrap().spec.name = name.to_owned();
+            Ok(())
+        })
+    }
+
     async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
         self.change(format!("start {engine_id}"), || {
             self.is_there(engine_id, "start")?;
