@@ -41,6 +41,11 @@ impl Engine {
         Self::from_variable("EVENKEEL_TEST_PODMAN")
     }
 
+    /// What answers at this socket, if anything does.
+    pub const fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
     fn from_variable(name: &str) -> Self {
         let Ok(value) = std::env::var(name) else {
             panic!("{name} is not set: run ./tests/run.sh, which starts the engine and sets it");

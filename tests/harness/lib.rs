@@ -16,7 +16,9 @@
 
 pub mod block_log;
 pub mod device;
+pub mod dockerd;
 pub mod engine;
+pub mod engine_proxy;
 pub mod faults;
 pub mod git_http;
 pub mod git_ssh;
@@ -29,7 +31,9 @@ pub mod soak;
 pub mod tally;
 
 pub use device::{Daemon, Device, Settings};
+pub use dockerd::Dockerd;
 pub use engine::{Cleanup, Engine};
+pub use engine_proxy::{Call, CallFault, EngineProxy};
 pub use git_http::{Access, GitHttp, HttpOptions};
 pub use git_ssh::GitSsh;
 pub use registry::Registry;

@@ -2,4 +2,5 @@
 //! good one. `tests/torture.sh` runs all of it and prints one table.
 
 mod power;
+mod sigkill;
 mod soak;

@@ -1,0 +1,129 @@
+//! A dockerd of a test's own, beside the one that all tests share: it can be stopped, killed and started again.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::engine::Engine;
+use crate::process::Server;
+
+/// A dockerd with its own data, on its own socket, in the namespaces of the test.
+#[derive(Debug)]
+pub struct Dockerd {
+    dir: TempDir,
+    server: Option<Server>,
+}
+
+impl Dockerd {
+    /// Starts one, empty.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start() -> Self {
+        let mut dockerd = Self {
+            dir: crate::short_tempdir("dkr"),
+            server: None,
+        };
+        dockerd.resume();
+        dockerd
+    }
+
+    /// What answers at its socket.
+    pub fn engine(&self) -> Engine {
+        Engine::at(self.dir.path().join("docker.sock"))
+    }
+
+    /// Where its images and containers are.
+    pub fn data_root(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("docker.log")).unwrap_or_default()
+    }
+
+    /// Starts it again after [`Dockerd::stop`] or [`Dockerd::kill`], with what it had.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn resume(&mut self) {
+        self.begin();
+        let engine = self.engine();
+        crate::wait_for("dockerd to answer", || {
+            if let Some(ended) = self.server.as_mut().and_then(Server::ended) {
+                panic!("dockerd ended at once ({ended}): {}", self.log());
+            }
+            (engine.call("GET", "/_ping", None).0 == 200).then_some(())
+        });
+    }
+
+    /// As [`Dockerd::resume`], and does not wait until it answers.
+    pub fn begin(&mut self) {
+        let at = |name: &str| self.dir.path().join(name);
+        // A killed one leaves its number behind, and the next one believes it.
+        let _ = std::fs::remove_file(at("docker.pid"));
+        self.server = Some(Server::start(
+            Command::new("dockerd")
+                .arg("--host")
+                .arg(format!("unix://{}", at("docker.sock").display()))
+                .arg("--data-root")
+                .arg(self.data_root())
+                .arg("--exec-root")
+                .arg(at("exec"))
+                .arg("--pidfile")
+                .arg(at("docker.pid"))
+                // The default bridge and the firewall are the other dockerd's.
+                .args([
+                    "--bridge",
+                    "none",
+                    "--iptables=false",
+                    "--log-level",
+                    "warn",
+                ])
+                .args(["--shutdown-timeout", "5"]),
+            &at("docker.log"),
+        ));
+    }
+
+    /// Ends it as a service manager would: its containers end, too.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    pub fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.signal("TERM");
+            server.wait(crate::PATIENCE);
+        }
+    }
+
+    /// Ends it with SIGKILL: its containers run on without it.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+        }
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        // Asked, so that it takes its containers and mounts with it; a killed one is started again for that.
+        if self.server.is_none() && !std::thread::panicking() {
+            self.resume();
+        }
+        if let Some(mut server) = self.server.take() {
+            if server.ended().is_none() {
+                let engine = self.engine();
+                let (_, list) = engine.call("GET", "/containers/json?all=1", None);
+                let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default();
+                for container in list.as_array().into_iter().flatten() {
+                    let id = container["Id"].as_str().unwrap_or_default();
+                    engine.call("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+                }
+                server.signal("TERM");
+                server.wait(crate::PATIENCE);
+            }
+        }
+    }
+}
