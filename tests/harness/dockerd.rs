@@ -112,18 +112,20 @@ impl Drop for Dockerd {
         if self.server.is_none() && !std::thread::panicking() {
             self.resume();
         }
-        if let Some(mut server) = self.server.take() {
-            if server.ended().is_none() {
-                let engine = self.engine();
-                let (_, list) = engine.call("GET", "/containers/json?all=1", None);
-                let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default();
-                for container in list.as_array().into_iter().flatten() {
-                    let id = container["Id"].as_str().unwrap_or_default();
-                    engine.call("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
-                }
-                server.signal("TERM");
-                server.wait(crate::PATIENCE);
-            }
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        if server.ended().is_some() {
+            return;
         }
+        let engine = self.engine();
+        let (_, list) = engine.call("GET", "/containers/json?all=1", None);
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default();
+        for container in list.as_array().into_iter().flatten() {
+            let id = container["Id"].as_str().unwrap_or_default();
+            engine.call("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+        }
+        server.signal("TERM");
+        server.wait(crate::PATIENCE);
     }
 }
