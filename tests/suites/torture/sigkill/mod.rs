@@ -136,8 +136,9 @@ impl Rig {
             }
             if Instant::now() > end {
                 return Err(format!(
-                    "after kill {} it does not come to rest at {tip}: {status:#}\n{}",
+                    "after kill {} it does not come to rest at {tip}: {status:#}\nits threads: {:#?}\n{}",
                     self.kills,
+                    threads_of(daemon.pid()),
                     daemon
                         .log()
                         .lines()
@@ -345,6 +346,27 @@ fn children_of(pid: u32) -> Vec<String> {
     found
 }
 
+/// What each thread of a process is at, as far as the kernel tells: state, place in the kernel, system call.
+fn threads_of(pid: u32) -> Vec<String> {
+    let all = std::fs::read_dir(format!("/proc/{pid}/task"));
+    all.into_iter()
+        .flatten()
+        .flatten()
+        .map(|task| {
+            let read =
+                |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let stat = read("stat");
+            let (name, state) = stat.rsplit_once(')').unwrap_or_default();
+            let state = state.get(1..2).unwrap_or_default();
+            format!(
+                "{name}) {state} {} {}",
+                read("wchan"),
+                read("syscall").trim()
+            )
+        })
+        .collect()
+}
+
 /// What must not change about a stranger's container.
 fn identity(found: &Value) -> Value {
     json!({
@@ -400,7 +422,7 @@ fn kills(rig: &mut Rig, number: u64, tally: &mut Tally) {
     }
     rig.finish();
     daemon.kill();
-    println!(
+    eprintln!(
         "{} kills, {} of them in the middle of an update; {} revisions",
         rig.kills,
         rig.amid,
@@ -410,7 +432,7 @@ fn kills(rig: &mut Rig, number: u64, tally: &mut Tally) {
 
 fn seed() -> u64 {
     let seed = only_seed().unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     seed
 }
 
