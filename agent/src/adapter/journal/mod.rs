@@ -91,6 +91,13 @@ impl Store {
         let first = open_vault(&journal, state.key());
         let (vault, loaded) = match first {
             Ok(opened) => opened,
+            // Nothing was ever remembered here: a first start that was cut off.
+            Err(error) if vault::is_damage(&error) && is_first_start(dir) => {
+                std::fs::remove_dir_all(&journal)
+                    .map_err(|cause| failed("be started anew", cause))?;
+                open_vault(&journal, state.key())
+                    .map_err(|cause| failed("be started anew", cause))?
+            }
             Err(error) if vault::is_damage(&error) => {
                 let why = chain(&error);
                 damaged = Some(
@@ -302,6 +309,14 @@ fn set_aside(dir: &Path, why: &str) -> std::io::Result<String> {
         "the journal was damaged and set aside as {}: {why}",
         place(next).display()
     ))
+}
+
+/// Whether no journal was ever opened to its end here: the trust file is written by the first open, before anything else can
+/// be remembered.
+fn is_first_start(dir: &Path) -> bool {
+    ["trust-set", "floor"]
+        .iter()
+        .all(|name| dir.join(name).symlink_metadata().is_err())
 }
 
 fn unfinished_opens(dir: &Path) -> u32 {

@@ -10,6 +10,8 @@
 //! * A flipped byte makes it open silently older. Every value carries an HMAC of the device's key over its place, its
 //!   layout and its payload; one that does not fit counts as not there and is reported. Going back as a whole is
 //!   noticed by the sequence that the floor file keeps.
+//! * A snapshot that was cut off while it was made is taken for a whole one, and the database for corrupted: such ones are
+//!   removed before it opens.
 //!
 //! Two trees: `records` (small, named; the pointer of each change) and `chunks` (contents by their SHA-256). A change
 //! first makes its chunks durable, then moves its records in one batch.
@@ -90,6 +92,7 @@ pub(super) struct Vault {
 impl Vault {
     /// Opens the database in `dir`, or makes it. What comes from damage and what from the moment: [`is_damage`].
     pub(super) fn open(dir: &Path, key: &DeviceKey) -> Result<Self, VaultError> {
+        drop_unfinished_snapshots(dir).map_err(sled::Error::from)?;
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE)
@@ -347,6 +350,21 @@ impl Vault {
             None => Ok(()),
         }
     }
+}
+
+/// Removes snapshots that sled did not finish. It makes one at an open after an unclean end, as `snap.<n>.generating`, and
+/// takes that for a finished one where it was cut off in the middle; then the whole database counts as corrupted. A snapshot
+/// only spares reading the log, which holds everything.
+fn drop_unfinished_snapshots(dir: &Path) -> io::Result<()> {
+    for entry in entries(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<io::Result<std::fs::DirEntry>>> {
