@@ -55,6 +55,8 @@ pub(super) struct Memo {
     pub(super) hopeless: Option<(ObjectId, CommitId, String)>,
     /// A tip behind which history was deepened, and by how many steps.
     pub(super) deepened: Option<(ObjectId, usize)>,
+    /// Whether the store beside the damaged or missing one was made by this process.
+    pub(super) made: bool,
 }
 
 impl Inner {
@@ -137,16 +139,20 @@ impl Inner {
                     error = chain(&error),
                     "the git store is damaged: cloning anew"
                 );
+                self.suspect();
                 false
             }
         }
     }
 
     /// The half-made store beside the damaged one, from an earlier try where it is good.
-    fn fresh(&self) -> Result<gix::Repository, SourceError> {
-        if store::check(&self.fresh, &self.branch, &self.limits).is_ok() {
+    fn fresh(&self, memo: &mut Memo) -> Result<gix::Repository, SourceError> {
+        // Of another process's only one that came as far as a tip: what stands in it was perhaps never synced.
+        let may_be = memo.made || matches!(store::tip(&self.fresh, &self.branch), Ok(Some(_)));
+        if may_be && store::check(&self.fresh, &self.branch, &self.limits).is_ok() {
             return store::open(&self.fresh, &self.limits);
         }
+        memo.made = true;
         store::create(&self.fresh, HashKind::Sha1, &self.limits)
     }
 
@@ -160,7 +166,7 @@ impl Inner {
         let mut repo = if is_sound {
             store::open(&self.dir, &self.limits)?
         } else {
-            self.fresh()?
+            self.fresh(memo)?
         };
         let mut answer = exchange.ask(&repo, Ask::Update)?;
         if let Answer::OtherHash(hash) = answer {

@@ -21,6 +21,7 @@ mod remote;
 mod ssh;
 mod store;
 mod tls;
+mod vouch;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

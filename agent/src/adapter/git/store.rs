@@ -11,6 +11,7 @@ use gix::objs::Kind;
 
 use super::limits::Limits;
 use super::read::object;
+use super::vouch;
 use crate::port::source::SourceError;
 
 /// How gix sees any of our stores: no system or user configuration, no environment, one thread, a cap on memory.
@@ -58,7 +59,13 @@ pub(super) fn create(
         .map_err(|error| broken(format!("cannot create `{}`", dir.display()), error))?;
     let create = gix::create::Options {
         destination_must_be_empty: Some(true),
-        fs_capabilities: None,
+        // Told, not tried out: trying leaves files behind where it is cut off. A bare store has no worktree that would care.
+        fs_capabilities: Some(gix::fs::Capabilities {
+            precompose_unicode: false,
+            ignore_case: false,
+            executable_bit: true,
+            symlink: true,
+        }),
         object_hash: Some(hash),
     };
     gix::ThreadSafeRepository::init_opts(dir, gix::create::Kind::Bare, create, options(limits))
@@ -88,9 +95,10 @@ pub(super) fn sync(path: &Path) -> io::Result<()> {
 fn sync_tree(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             sync_tree(&entry.path())?;
-        } else {
+        } else if kind.is_file() {
             sync(&entry.path())?;
         }
     }
@@ -103,6 +111,7 @@ pub(super) fn sync_received(dir: &Path, files: &[PathBuf]) -> Result<(), SourceE
         for file in files {
             sync(file)?;
         }
+        vouch::mark(files)?;
         sync(&dir.join("objects/pack"))?;
         sync(&dir.join("objects"))?;
         let shallow = dir.join("shallow");
@@ -187,7 +196,7 @@ fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 /// No folder there. A file in its place is found to be no store later, and replaced.
-fn is_nothing(error: &io::Error) -> bool {
+pub(super) fn is_nothing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -341,10 +350,19 @@ pub(super) fn settle(dir: &Path, fresh: &Path, old: &Path) -> io::Result<()> {
         if let Some(parent) = dir.parent() {
             sync(parent)?;
         }
-    } else if old.exists() {
-        fs::remove_dir_all(old)?;
     }
-    Ok(())
+    if dir.exists() {
+        // Whichever of them took the place: the others are in nobody's way any more. Only beside a store that is damaged
+        // half of a new one is worth something.
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+        if fresh.exists() && !is_suspect(dir) {
+            fs::remove_dir_all(fresh)?;
+        }
+    }
+    vouch::settle(dir)?;
+    vouch::settle(fresh)
 }
 
 /// Whether the store has grown so that writing it anew pays.
