@@ -68,6 +68,7 @@ command -v systemd-analyze|systemd
 EOF
             ;;
         faults) cat <<'EOF'
+command -v strace|strace
 command -v qemu-storage-daemon|qemu-system-common
 command -v mkfs.ext4|e2fsprogs
 command -v mkfs.xfs|xfsprogs

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_mark_without_its_pack_goes() {
         let (store, pack) = store();
-        mark(&[pack.clone()]).unwrap();
+        mark(std::slice::from_ref(&pack)).unwrap();
         fs::remove_file(&pack).unwrap();
         fs::remove_file(pack.with_extension("idx")).unwrap();
         settle(store.path()).unwrap();

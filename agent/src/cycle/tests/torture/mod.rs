@@ -11,6 +11,7 @@ mod pairs;
 
 mod points;
 mod stories;
+mod torn;
 
 use super::*;
 use crate::domain::history::TRIES;
