@@ -3,7 +3,7 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, lint.
+# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, guest, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -75,12 +75,20 @@ command -v mkfs.xfs|xfsprogs
 command -v mkfs.btrfs|btrfs-progs
 EOF
             ;;
+        # Debian's qemu-system-x86 takes the place of a newer qemu-utils from elsewhere, and brings the same daemon.
+        guest) cat <<'EOF'
+command -v qemu-system-x86_64|qemu-system-x86
+command -v mmdebstrap|mmdebstrap
+command -v mkfs.ext4|e2fsprogs
+command -v strip|binutils
+EOF
+            ;;
         lint) cat <<'EOF'
 command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, guest, lint)" >&2
             exit 2
             ;;
     esac

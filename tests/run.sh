@@ -29,9 +29,11 @@ if [ "${1:-}" = --inside ]; then
     fi
 
     # What the fault tests count, for the table at the end.
-    EVENKEEL_TORTURE_DIR=$(mktemp -d)
-    export EVENKEEL_TORTURE_DIR
-    trap 'rm -rf "$EVENKEEL_TORTURE_DIR"' EXIT
+    if [ -z "${EVENKEEL_TORTURE_DIR:-}" ]; then
+        EVENKEEL_TORTURE_DIR=$(mktemp -d)
+        export EVENKEEL_TORTURE_DIR
+        trap 'rm -rf "$EVENKEEL_TORTURE_DIR"' EXIT
+    fi
     rc=0
     runner_arguments=() test_arguments=()
     while [ $# -gt 0 ]; do

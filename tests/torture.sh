@@ -62,5 +62,15 @@ while [ $# -gt 0 ]; do
 done
 
 export EVENKEEL_TORTURE=$scale NEXTEST_PROFILE=torture
+if [ "$scale" = full ] && [ ${#names[@]} -eq 0 ]; then
+    # A whole machine, which no test runner starts, counts into the same table.
+    EVENKEEL_TORTURE_DIR=$(mktemp -d)
+    export EVENKEEL_TORTURE_DIR
+    trap 'rm -rf "$EVENKEEL_TORTURE_DIR"' EXIT
+    rc=0
+    tests/powercut.sh --cuts 100 --seed "${EVENKEEL_TORTURE_SEED:-1}" || rc=$?
+    ./tests/run.sh torture || rc=$?
+    exit "$rc"
+fi
 [ ${#names[@]} -gt 0 ] || names=(torture)
 exec ./tests/run.sh "${names[@]}"

@@ -131,22 +131,12 @@ impl Disk {
         }
     }
 
-    /// The bytes from `at` on become `bytes`. Where a write spans pages, only those that `whole` names reach the disk.
-    fn put(&mut self, at: u64, bytes: &[u8], mut whole: impl FnMut() -> bool) {
-        let mut done = 0;
-        while done < bytes.len() {
-            let place = at + done as u64;
-            let (number, inside) = (place / PAGE as u64, (place % PAGE as u64) as usize);
-            let piece = (PAGE - inside).min(bytes.len() - done);
-            if whole() {
-                let page = self
-                    .pages
-                    .entry(number)
-                    .or_insert_with(|| vec![0; PAGE].into());
-                page[inside..inside + piece].copy_from_slice(&bytes[done..done + piece]);
-            }
-            done += piece;
-        }
+    /// The bytes from `at` on, within one page, become `bytes`.
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        let (number, inside) = (at / PAGE as u64, (at % PAGE as u64) as usize);
+        let page = self.pages.entry(number);
+        let page = page.or_insert_with(|| vec![0; PAGE].into());
+        page[inside..inside + bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -227,20 +217,74 @@ impl BlockLog {
             .count()
     }
 
-    /// The last flush among the first `count` entries: with the entries before it, it is what no power cut takes back.
-    pub fn last_flush(&self, count: usize) -> Option<usize> {
+    /// Cuts the power of a disk whose image this is, as it was before the log's first entry; how many entries were certain.
+    ///
+    /// # Panics
+    /// Where the image cannot be written.
+    pub fn cut_image(&self, image: &Path, cut: Cut) -> usize {
+        let file = std::fs::OpenOptions::new().write(true).open(image);
+        let file = file.expect("open an image of ours");
+        let mut put = |at, bytes: &[u8]| {
+            file.write_all_at(bytes, at)
+                .expect("write an image of ours");
+        };
+        let certain = self.certain(cut);
+        for entry in &self.entries[..certain] {
+            self.pieces(entry, &mut put);
+        }
+        self.survivors(certain, cut, &mut put);
+        certain
+    }
+
+    /// How many entries a cut leaves for certain.
+    pub fn certain(&self, cut: Cut) -> usize {
+        let reach = match cut.flush {
+            Flush::Honest => cut.after,
+            Flush::Ignored(entries) => cut.after.saturating_sub(entries),
+        };
+        self.last_flush(reach).map_or(0, |flush| flush + 1)
+    }
+
+    /// The last flush among the first `count` entries.
+    fn last_flush(&self, count: usize) -> Option<usize> {
         self.entries[..count]
             .iter()
             .rposition(|entry| entry.flags & FLUSH != 0)
     }
 
-    fn apply(&self, disk: &mut Disk, entry: &Entry, whole: impl FnMut() -> bool) {
-        // A discard promises nothing about what is read afterwards, so leaving the old bytes is one of its outcomes.
-        disk.put(
-            entry.at,
-            &self.bytes[entry.from..entry.from + entry.length],
-            whole,
-        );
+    /// What the medium happens to hold of the entries after the certain ones.
+    fn survivors(&self, certain: usize, cut: Cut, put: &mut impl FnMut(u64, &[u8])) {
+        let mut chance = fastrand::Rng::with_seed(cut.seed);
+        // From a disk that had written nothing yet to one that had written all of it.
+        let kept = chance.u8(0..=4);
+        for entry in &self.entries[certain..cut.after] {
+            if entry.flags & FUA != 0 && cut.flush == Flush::Honest {
+                self.pieces(entry, &mut *put);
+            } else if chance.u8(0..4) == 0 {
+                // Torn: some of its pages.
+                self.pieces(entry, |at, bytes| {
+                    if chance.u8(0..4) < kept {
+                        put(at, bytes);
+                    }
+                });
+            } else if chance.u8(0..4) < kept {
+                self.pieces(entry, &mut *put);
+            }
+        }
+    }
+
+    /// What an entry wrote, page by page. A discard promises nothing about what is read afterwards, so leaving the old bytes
+    /// is one of its outcomes.
+    fn pieces(&self, entry: &Entry, mut put: impl FnMut(u64, &[u8])) {
+        let mut at = entry.at;
+        let mut bytes = &self.bytes[entry.from..entry.from + entry.length];
+        while !bytes.is_empty() {
+            let inside = (at % PAGE as u64) as usize;
+            let (piece, rest) = bytes.split_at((PAGE - inside).min(bytes.len()));
+            put(at, piece);
+            at += piece.len() as u64;
+            bytes = rest;
+        }
     }
 }
 
@@ -300,34 +344,20 @@ impl<'a> Cutter<'a> {
     /// # Panics
     /// Where an earlier cut lay behind this one.
     pub fn disk(&mut self, cut: Cut) -> (Disk, usize) {
-        let reach = match cut.flush {
-            Flush::Honest => cut.after,
-            Flush::Ignored(entries) => cut.after.saturating_sub(entries),
-        };
-        let certain = self.log.last_flush(reach).map_or(0, |flush| flush + 1);
+        let certain = self.log.certain(cut);
         assert!(
             certain >= self.applied,
             "cuts come in the order of the log: {certain} after {}",
             self.applied
         );
         for entry in &self.log.entries[self.applied..certain] {
-            self.log.apply(&mut self.durable, entry, || true);
+            self.log
+                .pieces(entry, |at, bytes| self.durable.put(at, bytes));
         }
         self.applied = certain;
         let mut disk = self.durable.clone();
-        let mut chance = fastrand::Rng::with_seed(cut.seed);
-        // From a disk that had written nothing yet to one that had written all of it.
-        let kept = chance.u8(0..=4);
-        for entry in &self.log.entries[certain..cut.after] {
-            if entry.flags & FUA != 0 && cut.flush == Flush::Honest {
-                self.log.apply(&mut disk, entry, || true);
-            } else if chance.u8(0..4) == 0 {
-                // Torn: some of its pages.
-                self.log.apply(&mut disk, entry, || chance.u8(0..4) < kept);
-            } else if chance.u8(0..4) < kept {
-                self.log.apply(&mut disk, entry, || true);
-            }
-        }
+        self.log
+            .survivors(certain, cut, &mut |at, bytes| disk.put(at, bytes));
         (disk, certain)
     }
 }
@@ -676,6 +706,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         disk.write(file.path());
         assert_eq!(Disk::read(file.path()), disk);
+        empty(1).write(file.path());
+        assert_eq!(log.cut_image(file.path(), cut(3, 0)), 3);
+        assert_eq!(Disk::read(file.path()), disk, "in place, it is the same");
     }
 
     #[test]

@@ -417,11 +417,7 @@ fn cut_again_and_again(
             }
         })
         .collect();
-    let certain = |cut: &Cut| match cut.flush {
-        Flush::Honest => log.last_flush(cut.after),
-        Flush::Ignored(entries) => log.last_flush(cut.after.saturating_sub(entries)),
-    };
-    cuts.sort_by_key(certain);
+    cuts.sort_by_key(|cut| log.certain(*cut));
     let mut cutter = Cutter::new(base.clone(), log);
     for cut in cuts {
         let (disk, certain) = cutter.disk(cut);
