@@ -3,6 +3,8 @@
 //! Everything is one task on one thread. A cycle may take minutes (a pull, a soak); requests are taken meanwhile, and
 //! what they ask for is done when the cycle has come to its end, or, for a rollback, by ending it early.
 
+mod levels;
+
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +18,7 @@ use crate::domain::revision::{CommitId, Timestamp};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::{Journal as _, Paused};
+use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
 use crate::select::Urgency;
 
@@ -149,6 +152,8 @@ pub struct Daemon<'a, W: World> {
     pausing: Vec<Waiting>,
     /// SIGHUP came in the middle of a cycle, which may have asked the remote already.
     poked: bool,
+    /// What unclean starts leave of the work.
+    held: Option<levels::Held<'a>>,
 }
 
 impl<'a, W: World> Daemon<'a, W> {
@@ -164,6 +169,7 @@ impl<'a, W: World> Daemon<'a, W> {
             busy: false,
             pausing: Vec::new(),
             poked: false,
+            held: None,
         }
     }
 
@@ -191,7 +197,9 @@ impl<'a, W: World> Daemon<'a, W> {
             Run::Once => Urgency::Asked,
         };
         loop {
+            self.climb(urgency);
             let outcome = self.settle(urgency, requests, signals).await;
+            self.passed(urgency);
             self.serve_queue().await;
             if self.stopping {
                 return outcome;
@@ -211,6 +219,7 @@ impl<'a, W: World> Daemon<'a, W> {
             }
             urgency = self.rest(&outcome, requests, signals).await;
             if self.stopping {
+                self.passed(urgency);
                 return outcome;
             }
         }
@@ -429,10 +438,12 @@ impl<'a, W: World> Daemon<'a, W> {
         if !self.waiting.is_empty() || std::mem::take(&mut self.poked) {
             return Urgency::Asked;
         }
-        let wait = self.next_wait(outcome);
+        let wait = self.at_most(self.next_wait(outcome));
         let deadline = Instant::now() + wait;
         self.tell_next(wait);
         loop {
+            let rests = Event::Rests(deadline.saturating_duration_since(Instant::now()));
+            self.agent.world.reporter().tell(&rests);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return Urgency::Scheduled,
                 Some(asked) = requests.recv() => {
@@ -529,7 +540,7 @@ pub fn rollback_target<'l>(
         Some(pin) => ledger.good.iter().find(|good| *good.commit() == pin.commit),
         None => ledger.last_good(),
     };
-    if let (None, Some(trial), Some(good)) = (&ledger.pin, &ledger.trial, current)
+    if let (None, Some(trial), Some(good)) = (&ledger.pin, ledger.underway(), current)
         && trial.content != *good.content()
     {
         // Something newer is being tried: back from that is where the device was before.

@@ -13,5 +13,6 @@ mod git_objects;
 pub mod journal;
 pub mod probes;
 pub mod report;
+pub mod starts;
 pub mod state_dir;
 pub mod units;

@@ -4,13 +4,17 @@
 //! writes to the state directory.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::domain::outcome::{Outcome, Phase, Report};
 use crate::port::reporter::{Event, Reporter};
 
+/// A loop that shows no sign of life for so long is stuck: the watchdog is not fed any more. Longer than the longest
+/// deadline of a single step (a fetch).
+const STUCK_AFTER: Duration = Duration::from_secs(30 * 60);
 /// How many events a slow listener may lag behind before it misses some.
 const BACKLOG: usize = 64;
 
@@ -19,7 +23,8 @@ const BACKLOG: usize = 64;
 pub struct Hub {
     report: RefCell<Report>,
     events: broadcast::Sender<Event>,
-    progress: Cell<Instant>,
+    /// When the next sign of life is due at the latest.
+    expected: Cell<Instant>,
     last_outcome: RefCell<Option<Outcome>>,
 }
 
@@ -30,7 +35,7 @@ impl Hub {
         Self {
             report: RefCell::new(report),
             events: broadcast::channel(BACKLOG).0,
-            progress: Cell::new(Instant::now()),
+            expected: Cell::new(Instant::now() + STUCK_AFTER),
             last_outcome: RefCell::new(None),
         }
     }
@@ -47,19 +52,25 @@ impl Hub {
         self.events.subscribe()
     }
 
-    /// When something last happened: the watchdog asks.
+    /// Whether the loop has shown a sign of life when it had to: the watchdog asks.
     #[must_use]
-    pub fn last_progress(&self) -> Instant {
-        self.progress.get()
+    pub fn is_alive(&self) -> bool {
+        Instant::now() < self.expected.get()
     }
 
-    /// Whether no cycle is under way.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        match self.report.borrow().phase {
-            Phase::Idle | Phase::RolledBack | Phase::Paused => true,
-            Phase::Fetching | Phase::Preparing | Phase::Applying | Phase::Soaking => false,
+    /// Feeds the watchdog while the loop is alive: `beat` is the service manager's, told `every` so often.
+    pub async fn feed(&self, every: Duration, beat: impl Fn()) {
+        loop {
+            tokio::time::sleep(every).await;
+            if self.is_alive() {
+                beat();
+            }
         }
+    }
+
+    /// Goes on from what was last told, without telling it again.
+    pub fn go_on_from(&self, report: Report) {
+        self.report.replace(report);
     }
 
     fn outcome(&self, outcome: &Outcome) {
@@ -100,8 +111,20 @@ impl Hub {
 
 impl Reporter for Hub {
     fn tell(&self, event: &Event) {
-        self.progress.set(Instant::now());
+        let quiet = match event {
+            Event::Rests(wait) => *wait,
+            Event::Report(_)
+            | Event::Pull { .. }
+            | Event::Step(_)
+            | Event::Notice(_)
+            | Event::Outcome(_)
+            | Event::Alive => Duration::ZERO,
+        };
+        self.expected
+            .set(Instant::now() + quiet.saturating_add(STUCK_AFTER));
         match event {
+            // Nobody wants to read that.
+            Event::Alive | Event::Rests(_) => return,
             Event::Report(report) => {
                 let before = self.report.replace((**report).clone());
                 if before.phase != report.phase || before.revision != report.revision {

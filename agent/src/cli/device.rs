@@ -23,6 +23,7 @@ use crate::adapter::state_dir::{Binding, StateDir, StateDirError};
 use crate::adapter::units::Systemctl;
 use crate::cycle::{Agent, Interrupt, Remote, Session, Settings};
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
+use crate::domain::outcome::Report;
 use crate::domain::revision::Timestamp;
 use crate::domain::text::chain;
 use crate::port::World;
@@ -79,6 +80,11 @@ impl Failure {
     /// Whether another evenkeel works on the same state just now.
     pub(super) fn is_busy(&self) -> bool {
         self.lock == Lock::Others
+    }
+
+    /// Whether a person has to change something first.
+    pub(super) fn is_usage(&self) -> bool {
+        self.code == code::USAGE
     }
 
     /// Tells it on stderr, and gives back the exit code.
@@ -258,8 +264,25 @@ fn host_name() -> Option<DeviceId> {
     name.nodename().to_str().ok()?.parse().ok()
 }
 
-/// Opens the device: takes its lock, so that no other agent works on the same state.
+/// A device whose lock is taken, so that no other agent works on the same state. Its memory is not opened yet.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) config: AgentConfig,
+    config_file: PathBuf,
+    doubts: Vec<String>,
+    untrusted: Option<String>,
+    state: StateDir,
+    pub(super) device: DeviceId,
+    renamed: Option<String>,
+}
+
+/// Opens the device whole.
 pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
+    enter(args, need)?.open(Rc::new(Hub::new(Report::default())))
+}
+
+/// Takes the device's lock.
+pub(super) fn enter(args: &ConfigArgs, need: Need) -> Result<Entered, Failure> {
     let config = configuration(args)?;
     let (doubts, untrusted) = match need {
         Need::Trust => match policy(&config) {
@@ -293,49 +316,73 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
              what it is, or give it a new state directory"
         )),
     };
-    let Opened {
-        journal,
-        damaged,
-        warnings,
-    } = Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
-    if let Some(why) = &untrusted
-        && journal.ledger().last_good().is_none()
-    {
-        return Err(Failure::usage(why));
-    }
-    let source = GitSource::new(&config.source, config.state_dir.join("git"))
-        .map_err(|error| Failure::usage(chain(&error)))?;
-    let report = journal.ledger().report.unwrap_or_default();
-    let hub = Rc::new(Hub::new(report.clone()));
-    let told = [damaged, untrusted.clone()].into_iter().flatten();
-    for warning in told.chain(warnings).chain(doubts) {
-        hub.tell(&Event::Notice(warning));
-    }
-    let settings = settings(&config, &args.config, device.clone(), renamed)?;
-    let state_dir = config.state_dir.clone();
-    let world = Outside {
-        source,
-        engine: BollardEngine::connect(&config.engine.socket, &device, &config.root),
-        files: RootedFiles::new(&config.root, &state),
-        units: Systemctl::new(),
-        journal,
-        reporter: Rc::clone(&hub),
-        clock: SystemClock::new(),
-        probes: NetworkProbes::new(),
+    Ok(Entered {
         config,
-    };
-    Ok(Device {
-        agent: Agent {
-            world,
-            settings,
-            session: Session::from_report(report),
-            interrupt: Rc::new(Interrupt::default()),
-        },
-        hub,
-        state_dir,
+        config_file: args.config.clone(),
+        doubts,
         untrusted,
-        _state: state,
+        state,
+        device,
+        renamed,
     })
+}
+
+impl Entered {
+    /// Opens what the device remembers, and everything else.
+    pub(super) fn open(self, hub: Rc<Hub>) -> Result<Device, Failure> {
+        let Self {
+            config,
+            config_file,
+            doubts,
+            untrusted,
+            state,
+            device,
+            renamed,
+        } = self;
+        let Opened {
+            journal,
+            damaged,
+            warnings,
+        } = Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
+        if let Some(why) = &untrusted
+            && journal.ledger().last_good().is_none()
+        {
+            return Err(Failure::usage(why));
+        }
+        let source = GitSource::new(&config.source, config.state_dir.join("git"))
+            .map_err(|error| Failure::usage(chain(&error)))?;
+        let report = journal.ledger().report.unwrap_or_default();
+        hub.go_on_from(report.clone());
+        let told = [damaged, untrusted.clone()].into_iter().flatten();
+        for warning in told.chain(warnings).chain(doubts) {
+            hub.tell(&Event::Notice(warning));
+        }
+        let settings = settings(&config, &config_file, device.clone(), renamed)?;
+        let state_dir = config.state_dir.clone();
+        let world = Outside {
+            source,
+            engine: BollardEngine::connect(&config.engine.socket, &device, &config.root),
+            files: RootedFiles::new(&config.root, &state),
+            units: Systemctl::new(),
+            journal,
+            reporter: Rc::clone(&hub),
+            clock: SystemClock::new(),
+            probes: NetworkProbes::new(),
+            config,
+        };
+        Ok(Device {
+            agent: Agent {
+                world,
+                settings,
+                session: Session::from_report(report),
+                interrupt: Rc::new(Interrupt::default()),
+            },
+            hub,
+            state_dir,
+            untrusted,
+            _state: state,
+        })
+    }
 }
 
 fn settings(

@@ -20,6 +20,7 @@ pub mod schema;
 pub mod show;
 mod sign;
 pub mod status;
+mod stuck;
 pub mod sync;
 pub mod trust;
 pub mod trust_sign;

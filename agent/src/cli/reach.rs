@@ -39,12 +39,12 @@ pub(super) fn reach(
     }
 }
 
-/// Opens the device for the daemon. Another daemon is refused at once; a verb that holds the lock for a moment is
+/// Takes the device's lock for the daemon. Another daemon is refused at once; a verb that holds the lock for a moment is
 /// waited for.
-pub(super) fn open_as_daemon(args: &ConfigArgs) -> Result<device::Device, device::Failure> {
+pub(super) fn enter_as_daemon(args: &ConfigArgs) -> Result<device::Entered, device::Failure> {
     let begun = Instant::now();
     loop {
-        match device::open(args, device::Need::Trust) {
+        match device::enter(args, device::Need::Trust) {
             Err(failure)
                 if failure.is_busy()
                     && begun.elapsed() < BUSY_FOR
@@ -52,7 +52,7 @@ pub(super) fn open_as_daemon(args: &ConfigArgs) -> Result<device::Device, device
             {
                 pause();
             }
-            opened => return opened,
+            entered => return entered,
         }
     }
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::reach::open_as_daemon;
+use super::reach::enter_as_daemon;
+use super::stuck::{self, Woken};
 use super::{ConfigArgs, control, device, fail};
-use crate::daemon::{Daemon, Run, Signal};
+use crate::adapter::report::Hub;
+use crate::adapter::starts::StartsFile;
+use crate::daemon::{Daemon, Pass, Run, Signal};
+use crate::domain::outcome::Report;
+use crate::port::starts::Starts as _;
+use crate::schedule::starts::Level;
 
-/// A cycle that shows no sign of life for so long is stuck: the watchdog is not fed any more. Longer than the longest
-/// deadline of a single step (a fetch).
-const STUCK_AFTER: Duration = Duration::from_secs(30 * 60);
 /// How often the watchdog is fed where the service manager names no interval.
 const FEED_EVERY: Duration = Duration::from_secs(60);
 
@@ -33,53 +36,101 @@ pub fn run(args: &Args) -> u8 {
     } else {
         crate::telemetry::Format::Text
     });
-    let device = match open_as_daemon(&args.config) {
-        Ok(device) => device,
+    let entered = match enter_as_daemon(&args.config) {
+        Ok(entered) => entered,
         Err(failure) => return failure.tell(),
     };
+    // Before anything that a damaged memory could make it die of.
+    let starts = StartsFile::begin(&entered.config.state_dir, env!("CARGO_PKG_VERSION"));
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(super::code::FAILED, &format!("cannot start: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let served = local.block_on(&runtime, serve(&device));
+    let served = local.block_on(&runtime, serve(entered, &starts));
     // A fetch that is still under way ends with the process.
     runtime.shutdown_background();
     match served {
         Ok(()) => super::code::DONE,
-        Err(error) => fail(super::code::FAILED, &format!("cannot serve: {error}")),
+        Err(failure) => failure.tell(),
     }
 }
 
-async fn serve(device: &device::Device) -> std::io::Result<()> {
+async fn serve(entered: device::Entered, starts: &StartsFile) -> Result<(), device::Failure> {
+    let cannot_serve =
+        |error: std::io::Error| device::Failure::failed(format!("cannot serve: {error}"));
     let (asks, mut requests) = mpsc::channel(16);
     let (signals, mut signalled) = mpsc::channel(4);
-    let listener = control::listen(&device.state_dir)?;
-    tokio::task::spawn_local(control::serve(listener, Rc::clone(&device.hub), asks));
-    tokio::task::spawn_local(forward(signals)?);
-    let hub = Rc::clone(&device.hub);
+    let state_dir = entered.config.state_dir.clone();
+    let hub = Rc::new(Hub::new(Report::default()));
+    tokio::task::spawn_local(forward(signals).map_err(cannot_serve)?);
+    let fed = Rc::clone(&hub);
     tokio::task::spawn_local(async move {
-        loop {
-            tokio::time::sleep(feed_every()).await;
-            if hub.is_idle() || hub.last_progress().elapsed() < STUCK_AFTER {
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-            }
-        }
+        fed.feed(feed_every(), || {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        })
+        .await;
     });
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let listen = || -> std::io::Result<()> {
+        let listener = control::listen(&state_dir)?;
+        tokio::task::spawn_local(control::serve(listener, Rc::clone(&hub), asks.clone()));
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        Ok(())
+    };
+    let mut asked = None;
+    let is_stuck = starts.level() == Level::Idle;
+    if is_stuck {
+        listen().map_err(cannot_serve)?;
+        stuck::tell(&entered, starts, &hub);
+        match stuck::wait(starts, &hub, &mut requests, &mut signalled).await {
+            Woken::Stopped => {
+                starts.ended();
+                stopped(&state_dir);
+                return Ok(());
+            }
+            Woken::Again(by) => asked = by,
+        }
+        starts.try_again();
+    }
+    let device = match entered.open(Rc::clone(&hub)) {
+        Ok(device) => device,
+        Err(failure) => {
+            if failure.is_usage() {
+                // Nothing crashed: a person reads why, and changes something.
+                starts.ended();
+            }
+            return Err(failure);
+        }
+    };
+    if !is_stuck {
+        listen().map_err(cannot_serve)?;
+    }
     tracing::info!(
         device = %device.agent.settings.device,
         branch = device.agent.settings.branch,
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
-    Daemon::new(&device.agent)
+    if starts.level() == Level::AtLastGood {
+        tracing::error!("{}", starts.why());
+    }
+    let mut daemon = Daemon::new(&device.agent).counting(starts);
+    if let Some(asked) = asked {
+        match daemon.begin(asked).await {
+            Pass::Needed | Pass::NotNeeded => {}
+        }
+    }
+    daemon
         .run(Run::Forever, &mut requests, &mut signalled)
         .await;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    control::close(&device.state_dir);
-    tracing::info!("stopped");
+    stopped(&state_dir);
     Ok(())
+}
+
+fn stopped(state_dir: &std::path::Path) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    control::close(state_dir);
+    tracing::info!("stopped");
 }
 
 /// Half of what the service manager asks for, so that a slow moment is no missed beat.

@@ -7,7 +7,9 @@ use super::steps::{Run, Staging, describe};
 use super::watch::Watched;
 use super::{Agent, CycleError, Interruption, Passed, Remote, later};
 use crate::domain::desired::Resolved;
-use crate::domain::history::{Deferral, Deployment, DeploymentResult, Ledger, Refusal, Trial};
+use crate::domain::history::{
+    Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, Trial,
+};
 use crate::domain::outcome::{ConditionType, Outcome, Phase};
 use crate::domain::revision::{CommitId, Timestamp};
 use crate::gate::Healthy;
@@ -16,6 +18,7 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
+use crate::port::reporter::{Event, Reporter as _};
 use crate::port::source::Source as _;
 use crate::schedule;
 use crate::select::Why;
@@ -55,6 +58,7 @@ impl<W: World> Agent<W> {
             tries: tries + 1,
             since: began,
             paths: written_paths(&prepared.plan),
+            stage: Stage::Underway,
         };
         journal.spend_try(&trial)?;
         self.tell_underway(&commit);
@@ -242,6 +246,7 @@ impl<W: World> Agent<W> {
         }
         let mut last = String::new();
         for attempt in 1..=REACH_TRIES {
+            self.world.reporter().tell(&Event::Alive);
             match self.world.source().fetch(None).await {
                 Ok(_) => return Ok(()),
                 Err(error) => last = chain(&error),

@@ -1,6 +1,8 @@
 //! Being at a good revision: the ordinary plan from what is seen to what was good. Healing, rollback, boot with no
 //! network and recovery after a crash are all this.
 
+use std::collections::BTreeSet;
+
 use super::advance::failed;
 use super::newer::Unpulled;
 use super::observe::Wellness;
@@ -9,7 +11,9 @@ use super::session::UNHEALTHY;
 use super::steps::{Run, Staging, describe};
 use super::{Again, Agent, CycleError, Passed, later};
 use crate::domain::desired::{Contents, DesiredState};
-use crate::domain::history::{Deployment, DeploymentResult, GoodRevision, Ledger, Refusal};
+use crate::domain::history::{
+    Deployment, DeploymentResult, GoodRevision, Ledger, Refusal, Stage, Trial,
+};
 use crate::domain::observed::ObservedState;
 use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
@@ -79,14 +83,43 @@ impl<W: World> Agent<W> {
         };
         if kept.blocked.is_empty() {
             self.tell_drift(&drift_of(&left));
-            if ledger.trial.is_some() {
-                journal.end_trial(None)?;
-            }
+            self.end_trial(&ledger, why)?;
         }
         if kept.steps > 0 {
             self.remember(good, why, began, &plan, &kept)?;
         }
         Ok(kept)
+    }
+
+    /// The device is where it was before a try. Where that is for a reason that says nothing about the revision, its tries
+    /// are remembered: it may come again, and end uncleanly again.
+    fn end_trial(&self, ledger: &Ledger, why: &Why) -> Result<(), CycleError> {
+        let Some(trial) = &ledger.trial else {
+            return Ok(());
+        };
+        let put_back = Trial {
+            paths: BTreeSet::new(),
+            stage: Stage::PutBack,
+            ..trial.clone()
+        };
+        let keep = match why {
+            Why::Unknown(_) | Why::HeldBack(_) | Why::Rejected(_) if trial.tries > 0 => {
+                Some(&put_back)
+            }
+            Why::Unknown(_)
+            | Why::HeldBack(_)
+            | Why::Rejected(_)
+            | Why::AtTip
+            | Why::Pinned(_)
+            | Why::Paused
+            | Why::Refused(_)
+            | Why::TriesSpent(..)
+            | Why::Deferred { .. } => None,
+        };
+        if keep != Some(trial) {
+            self.world.journal().end_trial(keep)?;
+        }
+        Ok(())
     }
 
     /// Takes what can be taken of a plan at a good revision; what fails is told and passed over.
@@ -194,9 +227,14 @@ impl<W: World> Agent<W> {
             (Why::Pinned(_) | Why::Refused(_) | Why::TriesSpent(..) | Why::Paused, _) => {
                 DeploymentResult::RolledBack
             }
-            (Why::AtTip | Why::Rejected(_) | Why::Deferred { .. } | Why::Unknown(_), _) => {
-                DeploymentResult::Healed
-            }
+            (
+                Why::AtTip
+                | Why::Rejected(_)
+                | Why::Deferred { .. }
+                | Why::Unknown(_)
+                | Why::HeldBack(_),
+                _,
+            ) => DeploymentResult::Healed,
         };
         let text = if kept.blocked.is_empty() {
             why_text(why)
@@ -255,6 +293,7 @@ impl<W: World> Agent<W> {
                 reason: "network".to_owned(),
                 message: message.clone(),
             },
+            Why::HeldBack(message) => held_back(message),
             Why::AtTip => self.outcome_at_tip(kept),
         }
     }
@@ -338,6 +377,7 @@ impl<W: World> Agent<W> {
                 reason: "network".to_owned(),
                 message: message.clone(),
             },
+            Why::HeldBack(message) => held_back(message),
         }))
     }
 
@@ -390,6 +430,13 @@ fn rejected(rejection: &Rejection) -> Outcome {
     }
 }
 
+fn held_back(message: &str) -> Outcome {
+    Outcome::Deferred {
+        reason: "UncleanStarts".to_owned(),
+        message: message.to_owned(),
+    }
+}
+
 /// Whether a plan starts, restarts or replaces containers.
 fn touches_services(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| match &step.action {
@@ -434,6 +481,7 @@ pub(super) fn why_text(why: &Why) -> String {
         ),
         Why::Deferred { commit, why, .. } => format!("{} is put off: {why}", commit.short()),
         Why::Unknown(why) => format!("nothing newer is known: {why}"),
+        Why::HeldBack(why) => why.clone(),
     }
 }
 

@@ -162,7 +162,9 @@ impl<W: World> Agent<W> {
             Err(outcome) => return Ok(later(outcome)),
         };
         self.session.phase(&self.world, Phase::Fetching);
+        let held_back = self.session.held_back.borrow().clone();
         let newest = match (&ledger.pin, urgency) {
+            _ if let Some(why) = held_back => Newest::HeldBack(why),
             // A rollback that has not arrived yet waits for no network.
             (Some(pin), _)
                 if self.session.report().revision.applied.as_ref() != Some(&pin.commit) =>
@@ -234,8 +236,7 @@ impl<W: World> Agent<W> {
     /// began when the remote was reached; and without anything good there is nothing to go back to.
     fn must_ask_first(&self, commit: &CommitId, ledger: &Ledger) -> bool {
         let goes_on = ledger
-            .trial
-            .as_ref()
+            .underway()
             .is_some_and(|trial| trial.commit == *commit);
         self.settings.remote == Remote::Network
             && !self.session.reached.get()

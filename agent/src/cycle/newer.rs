@@ -49,8 +49,9 @@ impl<W: World> Agent<W> {
             let wait = schedule::next_wake(interval, failures, Jitter::fixed(500));
             tokio::time::sleep(wait).await;
             let ledger = self.world.journal().ledger();
-            // Held by a person: nothing newer would be taken.
-            if ledger.pin.is_some() || ledger.paused {
+            // Held by a person, or after unclean starts: nothing newer would be taken.
+            let is_held_back = self.session.held_back.borrow().is_some();
+            if ledger.pin.is_some() || ledger.paused || is_held_back {
                 continue;
             }
             let floor = ledger.floor.clone();
@@ -67,7 +68,13 @@ impl<W: World> Agent<W> {
                 {
                     return commit;
                 }
-                Ok(Newest::Verified(_) | Newest::Rejected(_) | Newest::Unknown(_)) | Err(_) => {}
+                Ok(
+                    Newest::Verified(_)
+                    | Newest::Rejected(_)
+                    | Newest::Unknown(_)
+                    | Newest::HeldBack(_),
+                )
+                | Err(_) => {}
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
+use crate::port::reporter::{Event, Reporter as _};
 
 /// Time between two looks at services that were just started.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
@@ -192,6 +193,7 @@ impl<W: World> Agent<W> {
             let inventory = self.world.journal().ledger().inventory;
             let observed = self.observe(desired, &inventory).await;
             let wellness = self.tell_apps(desired, &observed).await;
+            self.world.reporter().tell(&Event::Alive);
             match wellness {
                 Wellness::Well => return wellness,
                 Wellness::Starting(_) | Wellness::Unwell(_) | Wellness::Unknown => {

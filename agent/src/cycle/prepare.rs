@@ -11,7 +11,7 @@ use super::newer::Unpulled;
 use super::session::chain;
 use super::{Agent, CycleError};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
-use crate::domain::history::{Ledger, Refusal, Trial};
+use crate::domain::history::{Ledger, Refusal, Stage, Trial};
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
 use crate::domain::resource::ResourceId;
@@ -265,6 +265,7 @@ impl<W: World> Agent<W> {
             tries,
             since: self.world.clock().now(),
             paths,
+            stage: Stage::Underway,
         }))?;
         Ok(())
     }

@@ -197,7 +197,7 @@ impl<W: World> Agent<W> {
 fn code_of(why: &Why) -> u8 {
     match why {
         Why::Rejected(_) => 3,
-        Why::Unknown(_) => 1,
+        Why::Unknown(_) | Why::HeldBack(_) => 1,
         Why::AtTip
         | Why::Pinned(_)
         | Why::Paused

@@ -136,6 +136,8 @@ pub struct Session {
     waiting: RefCell<Option<PutOff>>,
     /// Whether the remote answered in this cycle.
     pub reached: Cell<bool>,
+    /// Why nothing new is looked at, after unclean starts.
+    pub held_back: RefCell<Option<String>>,
     /// What trust found good before.
     pub memo: RefCell<crate::trust::policy::Memo>,
     /// The deferral that was seen last, and when it is over: by monotonic time, for the wall clock may jump.

@@ -330,6 +330,7 @@ impl<'a, W: World> Run<'a, W> {
             };
             loop {
                 let (met, what) = self.met(&id, dependency.condition).await?;
+                self.agent.world.reporter().tell(&Event::Alive);
                 if met {
                     break;
                 }

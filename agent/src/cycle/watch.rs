@@ -23,6 +23,7 @@ use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::journal::Journal as _;
 use crate::port::probes::Probes as _;
+use crate::port::reporter::{Event, Reporter as _};
 use crate::port::units::Units as _;
 
 /// Time between two samples: a health check's own interval is seldom shorter.
@@ -57,6 +58,7 @@ impl<W: World> Agent<W> {
                 .await;
             let sample = self.sample(state, &observed).await;
             self.tell_apps(state, &observed).await;
+            self.world.reporter().tell(&Event::Alive);
             match gate.sample(began.elapsed(), &sample) {
                 Judgement::Healthy(proof) => return Watched::Healthy(proof),
                 Judgement::Unhealthy(why) => return Watched::Unhealthy(why),

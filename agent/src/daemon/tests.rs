@@ -75,6 +75,7 @@ fn rollback_while_something_newer_is_tried_goes_to_last_good() {
         tries: 1,
         since: Timestamp(0),
         paths: std::collections::BTreeSet::new(),
+        stage: crate::domain::history::Stage::Underway,
     });
     let target = rollback_target(&ledger, None).unwrap();
     assert_eq!(target.commit().short(), "bbbbbbbbbb");

@@ -85,6 +85,19 @@ pub struct Trial {
     pub since: Timestamp,
     /// The paths this try may leave staging files beside.
     pub paths: BTreeSet<AbsPath>,
+    /// Whether its change is on the device.
+    #[serde(default)]
+    pub stage: Stage,
+}
+
+/// Where the change of a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Stage {
+    /// On the device, or on its way.
+    #[default]
+    Underway,
+    /// Taken back for a reason that says nothing about it: only its tries are remembered.
+    PutBack,
 }
 
 /// A revision that the gate (or three unclean ends) refused. Remembered by commit and by content.
@@ -232,6 +245,14 @@ impl Ledger {
     #[must_use]
     pub fn last_good(&self) -> Option<&GoodRevision> {
         self.good.first()
+    }
+
+    /// What is being tried, with its change on the device or on its way.
+    #[must_use]
+    pub fn underway(&self) -> Option<&Trial> {
+        self.trial
+            .as_ref()
+            .filter(|trial| trial.stage == Stage::Underway)
     }
 
     /// The refusal of this commit or this content, if there is one.

@@ -16,6 +16,7 @@ pub(crate) mod memory;
 pub mod probes;
 pub mod reporter;
 pub mod source;
+pub mod starts;
 pub mod units;
 
 /// Whether trying the same thing again can help.

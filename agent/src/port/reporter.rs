@@ -1,5 +1,7 @@
 //! Who is told.
 
+use std::time::Duration;
+
 use crate::domain::outcome::{Outcome, PullProgress, Report};
 
 /// Something that happened, as it happens.
@@ -20,6 +22,10 @@ pub enum Event {
     Notice(String),
     /// A cycle ended.
     Outcome(Outcome),
+    /// It goes on: a look at something that takes its time.
+    Alive,
+    /// Nothing is done for so long.
+    Rests(Duration),
 }
 
 /// Log, service manager, and whoever listens at the socket.

@@ -1,5 +1,7 @@
 //! When to wake up next: jitter, back-off. Pure; chance and failures are arguments.
 
+pub mod starts;
+
 use std::time::Duration;
 
 /// No back-off waits longer: a device whose network comes back is at most this late.

@@ -22,6 +22,8 @@ pub enum Newest {
     Rejected(Rejection),
     /// Nothing new could be learnt (offline, history missing), and nothing fetched before can be judged.
     Unknown(String),
+    /// Nothing new is looked at, after unclean starts.
+    HeldBack(String),
 }
 
 /// A tip that is refused before anything of it is read or applied.
@@ -72,6 +74,8 @@ pub enum Why {
     },
     /// Nothing newer is known.
     Unknown(String),
+    /// Nothing newer is looked at: the agent ended uncleanly on the way to it.
+    HeldBack(String),
 }
 
 /// Whether a person asked for this pass: then a deferral does not wait.
@@ -101,7 +105,7 @@ pub fn choose(newest: Newest, ledger: &Ledger, waits: Waits, urgency: Urgency) -
     }
     if ledger.paused {
         // A pause ends a try that was under way: what is not good yet does not stay.
-        if ledger.trial.is_some() {
+        if ledger.underway().is_some() {
             return keep(ledger, Why::Paused);
         }
         return Target::Hold(Why::Paused);
@@ -110,6 +114,7 @@ pub fn choose(newest: Newest, ledger: &Ledger, waits: Waits, urgency: Urgency) -
         Newest::Verified(commit) => commit,
         Newest::Rejected(rejection) => return keep(ledger, Why::Rejected(rejection)),
         Newest::Unknown(why) => return keep(ledger, Why::Unknown(why)),
+        Newest::HeldBack(why) => return keep(ledger, Why::HeldBack(why)),
     };
     if ledger
         .last_good()

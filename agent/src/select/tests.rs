@@ -108,6 +108,7 @@ fn three_unclean_tries_are_enough_but_never_without_something_to_go_back_to() {
         tries,
         since: NOW,
         paths: std::collections::BTreeSet::new(),
+        stage: crate::domain::history::Stage::Underway,
     };
     ledger.trial = Some(trial(TRIES - 1));
     assert!(matches!(
@@ -213,6 +214,7 @@ fn a_pause_lets_nothing_stay_that_was_being_tried() {
             tries: 0,
             since: NOW,
             paths: std::collections::BTreeSet::new(),
+            stage: crate::domain::history::Stage::Underway,
         }),
         ..ledger()
     };

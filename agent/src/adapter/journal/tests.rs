@@ -85,6 +85,7 @@ fn trial(n: u32) -> Trial {
         tries: 1,
         since: Timestamp(5),
         paths: ["/etc/own".parse().unwrap()].into(),
+        stage: crate::domain::history::Stage::Underway,
     }
 }
 

@@ -107,7 +107,7 @@ pub fn outcome_json(outcome: &Outcome, report: &Report) -> Value {
 /// Something that happens, for a person who watches; `None` where it is not worth a line.
 pub fn event(event: &Event) -> Option<String> {
     match event {
-        Event::Report(_) | Event::Outcome(_) => None,
+        Event::Report(_) | Event::Outcome(_) | Event::Alive | Event::Rests(_) => None,
         Event::Pull { image, progress } => Some(format!("pulling {image}: {}", share(progress))),
         Event::Step(step) => Some(step.clone()),
         Event::Notice(text) => Some(text.clone()),

@@ -71,6 +71,10 @@ pub(crate) struct MemoryEngine {
     behaviours: RefCell<BTreeMap<String, Behaviour>>,
     /// Whether nobody answers at its socket.
     pub(crate) down: Cell<bool>,
+    /// In how many pieces an image arrives, and how long each takes.
+    pieces: Cell<(u64, Duration)>,
+    /// Whether it takes requests and never answers.
+    pub(crate) hangs: Cell<bool>,
     /// Whether its registry answers.
     pub(crate) registry: Cell<bool>,
     /// Images whose pull begins and never ends.
@@ -100,8 +104,10 @@ impl MemoryEngine {
             behaviours: RefCell::default(),
             down: Cell::new(false),
             registry: Cell::new(true),
+            hangs: Cell::new(false),
             hanging: RefCell::default(),
             pulls: Cell::new(0),
+            pieces: Cell::new((1, Duration::ZERO)),
             made: Cell::new(0),
             started: Cell::new(0),
         }
@@ -121,8 +127,10 @@ impl MemoryEngine {
             behaviours: self.behaviours.clone(),
             down: self.down.clone(),
             registry: self.registry.clone(),
+            hangs: self.hangs.clone(),
             hanging: self.hanging.clone(),
             pulls: self.pulls.clone(),
+            pieces: self.pieces.clone(),
             made: self.made.clone(),
             started: self.started.clone(),
         };
@@ -155,6 +163,11 @@ impl MemoryEngine {
             self.images.replace(disk.images);
         }
         self.before.borrow_mut().clear();
+    }
+
+    /// Images arrive in so many pieces, each after so long.
+    pub(crate) fn pulls_in(&self, pieces: u64, each: Duration) {
+        self.pieces.set((pieces, each));
     }
 
     /// A container that a stranger made with the same engine.
@@ -417,6 +430,9 @@ impl Engine for MemoryEngine {
         images: &[ImageRef],
     ) -> Result<EngineView, EngineError> {
         self.look("observe")?;
+        if self.hangs.get() {
+            std::future::pending::<()>().await;
+        }
         let mut view = EngineView::default();
         for (engine_id, one) in self.containers.borrow().iter() {
             if one.spec.device != *device {
@@ -466,10 +482,16 @@ impl Engine for MemoryEngine {
         progress: &mut dyn FnMut(&PullProgress),
     ) -> Result<(), EngineError> {
         self.answers()?;
-        progress(&PullProgress::from([("layer".to_owned(), (1, 1))]));
         self.pulls.set(self.pulls.get() + 1);
         while self.hanging.borrow().contains(image.as_str()) {
             tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let (pieces, each) = self.pieces.get();
+        for piece in 1..=pieces {
+            if !each.is_zero() {
+                tokio::time::sleep(each).await;
+            }
+            progress(&PullProgress::from([("layer".to_owned(), (piece, pieces))]));
         }
         let broken = |cause: std::io::Error| EngineError::Image {
             image: image.to_string(),

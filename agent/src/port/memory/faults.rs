@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     log: RefCell<Vec<String>>,
     looks: Cell<u64>,
     blind: Cell<Option<u64>>,
+    /// The agent ends at every look whose name begins so.
+    deadly: Cell<Option<&'static str>>,
 }
 
 impl Faults {
@@ -41,6 +43,11 @@ impl Faults {
         self.blind.set(Some(self.looks.get() + nth));
     }
 
+    /// The agent ends at every look whose name begins so, in every life.
+    pub(crate) fn set_deadly(&self, name: Option<&'static str>) {
+        self.deadly.set(name);
+    }
+
     /// How many looks there were.
     pub(crate) fn looks(&self) -> u64 {
         self.looks.get()
@@ -49,6 +56,10 @@ impl Faults {
     /// Takes a look at something: it changes nothing, but it may fail.
     pub(crate) fn look<E>(&self, what: &str, broken: impl FnOnce(io::Error) -> E) -> Result<(), E> {
         self.looks.set(self.looks.get() + 1);
+        if self.deadly.get().is_some_and(|name| what.starts_with(name)) {
+            self.dead.set(true);
+            self.died.notify_one();
+        }
         if self.dead.get() || self.blind.get() == Some(self.looks.get()) {
             return Err(broken(io::Error::other(format!("injected at `{what}`"))));
         }

@@ -15,6 +15,7 @@ mod faults;
 mod files;
 mod journal;
 mod source;
+mod starts;
 mod world;
 
 pub(crate) use engine::{Behaviour, MemoryEngine};
@@ -22,4 +23,5 @@ pub(crate) use faults::{Fault, Faults};
 pub(crate) use files::MemoryFiles;
 pub(crate) use journal::MemoryJournal;
 pub(crate) use source::MemorySource;
+pub(crate) use starts::MemoryStarts;
 pub(crate) use world::{DEVICE, MemoryWorld};

@@ -307,6 +307,11 @@ impl Source for MemorySource {
     }
 
     async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError> {
+        let broken = |cause| SourceError::Store {
+            what: "read a tree".to_owned(),
+            cause: Some(Box::new(cause)),
+        };
+        self.faults.look("read a tree", broken)?;
         let trees = self.trees.borrow();
         let whole = trees.get(tree).ok_or_else(|| SourceError::Store {
             what: format!("read the tree {tree}"),

@@ -8,6 +8,7 @@ use evenkeel_schema::app::Check;
 use tokio::time::Instant;
 
 use super::{Faults, MemoryEngine, MemoryFiles, MemoryJournal, MemorySource};
+use crate::adapter::report::Hub;
 use crate::domain::revision::Timestamp;
 use crate::port::World;
 use crate::port::clock::Clock;
@@ -216,14 +217,20 @@ pub(crate) struct Listener {
     pub(crate) notices: RefCell<Vec<String>>,
     /// Steps that were begun.
     pub(crate) steps: RefCell<Vec<String>>,
+    /// The real one, to which all is told, too.
+    pub(crate) also: RefCell<Option<Rc<Hub>>>,
 }
 
 impl Reporter for Listener {
     fn tell(&self, event: &Event) {
+        if let Some(also) = &*self.also.borrow() {
+            also.tell(event);
+        }
         match event {
             Event::Notice(text) => self.notices.borrow_mut().push(text.clone()),
             Event::Step(text) => self.steps.borrow_mut().push(text.clone()),
             Event::Report(_) | Event::Pull { .. } | Event::Outcome(_) => {}
+            Event::Alive | Event::Rests(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Limits: one device in memory. What a real disk, engine or network can do beyond failing, lying and losing its last
 //! seconds is tried on real ones.
 
+mod boots;
 mod clocks;
 mod loops;
 mod pairs;
