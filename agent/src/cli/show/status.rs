@@ -52,10 +52,10 @@ pub fn human(report: &Report, now: Timestamp, style: Style) -> String {
         .poll
         .last
         .map_or_else(|| "never".to_owned(), |at| ago(at, now));
-    let next = report
-        .poll
-        .next
-        .map_or_else(|| "not planned".to_owned(), |at| ahead(at, now));
+    let next = report.poll.next.map_or_else(
+        || "not planned".to_owned(),
+        |at| ahead(at, now, report.poll.last),
+    );
     let _ = writeln!(out, "\nLast poll {last}, next {next}");
     if let Some(error) = &report.poll.error {
         let _ = writeln!(
@@ -251,7 +251,13 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn ahead(at: Timestamp, now: Timestamp) -> String {
+fn ahead(at: Timestamp, now: Timestamp, last: Option<Timestamp>) -> String {
+    // The wall clock was set back since it was planned; it comes by the monotonic one.
+    if let Some(last) = last.filter(|last| now < *last)
+        && let Ok(wait) = u64::try_from(at.0.saturating_sub(last.0))
+    {
+        return format!("in {} at most", span(wait));
+    }
     match u64::try_from(at.0.saturating_sub(now.0)) {
         Ok(0) | Err(_) => "now".to_owned(),
         Ok(seconds) => format!("in {}", span(seconds)),
