@@ -73,6 +73,9 @@ command -v qemu-storage-daemon|qemu-system-common
 command -v mkfs.ext4|e2fsprogs
 command -v mkfs.xfs|xfsprogs
 command -v mkfs.btrfs|btrfs-progs
+ls /usr/lib/*/faketime/libfaketimeMT.so.1|faketime
+command -v unshare|util-linux
+command -v ip|iproute2
 EOF
             ;;
         # Debian's qemu-system-x86 takes the place of a newer qemu-utils from elsewhere, and brings the same daemon.

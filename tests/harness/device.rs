@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::clock::WallClock;
 use crate::process::{Output, Server, run};
 
 /// A pass that soaks and rolls back takes seconds; past this it hangs.
@@ -48,6 +49,7 @@ pub struct Device {
     /// What its agent.toml will say; [`Device::write_config`] writes it, and each command does so first.
     pub settings: Settings,
     written_by_hand: bool,
+    clock: Option<WallClock>,
 }
 
 impl Device {
@@ -79,6 +81,7 @@ impl Device {
             disk: dir.path().to_owned(),
             dir,
             written_by_hand: false,
+            clock: None,
         }
     }
 
@@ -94,6 +97,23 @@ impl Device {
     pub fn with_engine(mut self, engine: &crate::Engine) -> Self {
         self.settings.engine = engine.url();
         self
+    }
+
+    /// The same with a wall clock of its own.
+    #[must_use]
+    pub fn with_clock(mut self, clock: WallClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Its wall clock.
+    ///
+    /// # Panics
+    /// Where it has none of its own.
+    pub fn clock(&self) -> &WallClock {
+        self.clock
+            .as_ref()
+            .expect("a device with a clock of its own")
     }
 
     /// The same with this label.
@@ -196,6 +216,9 @@ impl Device {
             .arg(self.config_file())
             .env_remove("NOTIFY_SOCKET")
             .env_remove("DOCKER_HOST");
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         command
     }
 

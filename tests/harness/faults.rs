@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How a server misbehaves.
@@ -29,6 +29,8 @@ pub enum Fault {
     CutOff,
     /// Redirects everything to this URL.
     Redirect(String),
+    /// Answers with these bytes and nothing else, and closes.
+    Says(Vec<u8>),
 }
 
 /// A server that misbehaves.
@@ -38,6 +40,7 @@ pub struct FaultServer {
     stop: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
     sent: Arc<AtomicU64>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl FaultServer {
@@ -53,12 +56,14 @@ impl FaultServer {
             stop: Arc::default(),
             connections: Arc::default(),
             sent: Arc::default(),
+            heads: Arc::default(),
         };
         let (stop, connections, sent) = (
             Arc::clone(&server.stop),
             Arc::clone(&server.connections),
             Arc::clone(&server.sent),
         );
+        let heads = Arc::clone(&server.heads);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
@@ -67,9 +72,10 @@ impl FaultServer {
                 let Ok(stream) = stream else { continue };
                 connections.fetch_add(1, Ordering::Relaxed);
                 let (fault, stop, sent) = (fault.clone(), Arc::clone(&stop), Arc::clone(&sent));
+                let heads = Arc::clone(&heads);
                 std::thread::spawn(move || {
                     // The other side hanging up is what these servers are for.
-                    let _ = misbehave(stream, &fault, &stop, &sent);
+                    let _ = misbehave(stream, &fault, &stop, &sent, &heads);
                 });
             }
         });
@@ -86,9 +92,29 @@ impl FaultServer {
         self.port
     }
 
+    /// A server that answers every request with bytes of chance.
+    pub fn of_noise(seed: u64) -> Self {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut bytes: Vec<u8> = (0..4096).map(|_| chance.u8(..)).collect();
+        if chance.bool() {
+            // Where the head is good, the noise is what git reads.
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n";
+            bytes.splice(0..0, head.iter().copied());
+        }
+        Self::start(Fault::Says(bytes))
+    }
+
     /// How many connections it has taken.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The heads of the requests that it has read.
+    ///
+    /// # Panics
+    /// Never: nobody panics with the lock.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("nobody panics").clone()
     }
 
     /// How many bytes it has sent.
@@ -164,6 +190,11 @@ impl FlippingProxy {
         format!("http://127.0.0.1:{}/fleet.git", self.port)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How many bits it has flipped.
     pub fn flipped(&self) -> usize {
         self.flipped.load(Ordering::Relaxed)
@@ -216,8 +247,12 @@ fn misbehave(
     fault: &Fault,
     stop: &AtomicBool,
     sent: &AtomicU64,
+    heads: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
-    read_head(&mut stream)?;
+    let head = read_head(&mut stream)?;
+    if let Ok(mut heads) = heads.lock() {
+        heads.push(head);
+    }
     const GIT_HEAD: &[u8] =
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n";
     let send = |stream: &mut TcpStream, bytes: &[u8]| {
@@ -279,6 +314,7 @@ fn misbehave(
                 .as_bytes(),
         )?,
         Fault::Close => {}
+        Fault::Says(bytes) => send(&mut stream, bytes)?,
         Fault::CutOff => {
             send(&mut stream, GIT_HEAD)?;
             send(&mut stream, b"Content-Length: 100000\r\n\r\n001e# service=git-upload-pack\n")?;
@@ -293,7 +329,7 @@ fn misbehave(
 }
 
 /// Reads up to the end of the request's head; what a body holds does not matter to any of these servers.
-fn read_head(stream: &mut TcpStream) -> std::io::Result<()> {
+fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut seen = Vec::new();
     let mut byte = [0_u8; 1];
     while !seen.ends_with(b"\r\n\r\n") && seen.len() < 65536 {
@@ -302,7 +338,7 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<()> {
         }
         seen.push(byte[0]);
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&seen).into_owned())
 }
 
 fn wait_for_stop(stop: &AtomicBool) {

@@ -1,6 +1,7 @@
 //! A git server over HTTP or HTTPS: nginx, fcgiwrap and `git http-backend`, with a CA of its own.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,12 +30,24 @@ pub enum Access {
 }
 
 /// How the server is set up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HttpOptions {
     /// Plain HTTP instead of HTTPS.
     pub plain: bool,
     /// Who is let in.
     pub access: Access,
+    /// Where it listens.
+    pub listen: IpAddr,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            plain: false,
+            access: Access::Open,
+            listen: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
 }
 
 /// A git server on loopback.
@@ -42,6 +55,7 @@ pub struct HttpOptions {
 pub struct GitHttp {
     dir: TempDir,
     port: Port,
+    listen: IpAddr,
     plain: bool,
     nginx: Option<Server>,
     fcgiwrap: Option<Server>,
@@ -59,7 +73,7 @@ impl GitHttp {
             root,
             HttpOptions {
                 plain: true,
-                access: Access::Open,
+                ..HttpOptions::default()
             },
         )
     }
@@ -80,6 +94,7 @@ impl GitHttp {
         let mut server = Self {
             dir,
             port,
+            listen: options.listen,
             plain: options.plain,
             nginx: None,
             fcgiwrap: None,
@@ -125,10 +140,17 @@ impl GitHttp {
                             .unwrap_or_default()
                     );
                 }
-                (std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && socket.exists())
+                (std::net::TcpStream::connect((self.listen, port)).is_ok() && socket.exists())
                     .then_some(())
             },
         );
+    }
+
+    /// Ends the connections that are kept open, and goes on answering.
+    pub fn reload(&self) {
+        if let Some(nginx) = &self.nginx {
+            nginx.signal("HUP");
+        }
     }
 
     /// Stops answering: connections are refused until [`GitHttp::resume`].
@@ -201,13 +223,14 @@ impl Drop for GitHttp {
 
 fn nginx_config(dir: &Path, root: &Path, port: u16, options: &HttpOptions) -> String {
     let dir = dir.display();
+    let listen = std::net::SocketAddr::from((options.listen, port));
     let mut server = String::new();
     if options.plain {
-        let _ = writeln!(server, "listen 127.0.0.1:{port};");
+        let _ = writeln!(server, "listen {listen};");
     } else {
         let _ = writeln!(
             server,
-            "listen 127.0.0.1:{port} ssl http2;\nssl_certificate {dir}/server.pem;\nssl_certificate_key {dir}/server.key;"
+            "listen {listen} ssl http2;\nssl_certificate {dir}/server.pem;\nssl_certificate_key {dir}/server.key;"
         );
     }
     let mut guard = String::new();
@@ -315,6 +338,9 @@ fn make_certificates(dir: &Path) {
             .distinguished_name
             .push(rcgen::DnType::CommonName, stem);
         params.extended_key_usages = vec![usage];
+        // Whoever is not within this has a wrong clock.
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
         let cert = params.signed_by(&key, &issuer).expect("sign a certificate");
         std::fs::write(dir.join(format!("{stem}.pem")), cert.pem()).expect("write our own file");
         std::fs::write(dir.join(format!("{stem}.key")), key.serialize_pem())
@@ -322,7 +348,9 @@ fn make_certificates(dir: &Path) {
     };
     leaf(
         "server",
-        vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        ["localhost", "127.0.0.1", "::1"]
+            .map(str::to_owned)
+            .to_vec(),
         ExtendedKeyUsagePurpose::ServerAuth,
     );
     leaf(

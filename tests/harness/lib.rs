@@ -15,16 +15,20 @@
 )]
 
 pub mod block_log;
+pub mod clock;
 pub mod device;
+pub mod dns;
 pub mod dockerd;
 pub mod engine;
 pub mod engine_proxy;
 pub mod faults;
 pub mod git_http;
 pub mod git_ssh;
+pub mod link;
 pub mod ports;
 pub mod proc;
 pub mod process;
+pub mod proxy;
 pub mod registry;
 pub mod repo;
 pub mod soak;
@@ -36,6 +40,7 @@ pub use engine::{Cleanup, Engine};
 pub use engine_proxy::{Call, CallFault, EngineProxy};
 pub use git_http::{Access, GitHttp, HttpOptions};
 pub use git_ssh::GitSsh;
+pub use link::Link;
 pub use registry::Registry;
 pub use repo::{FleetRepo, Signer};
 

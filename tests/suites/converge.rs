@@ -362,6 +362,7 @@ fn https_with(access: Access) -> (World, GitHttp) {
         HttpOptions {
             plain: false,
             access,
+            ..HttpOptions::default()
         },
     );
     world.device.settings.url = server.url();

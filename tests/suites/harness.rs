@@ -98,6 +98,7 @@ fn https_lets_in_only_who_brings_what_it_asks_for() {
             HttpOptions {
                 plain: false,
                 access,
+                ..HttpOptions::default()
             },
         )
     };

@@ -10,6 +10,7 @@ fn a_bearer_token_is_read_from_its_file_at_each_fetch_and_never_told() {
         HttpOptions {
             plain: false,
             access: Access::Bearer("s3cret-token".to_owned()),
+            ..HttpOptions::default()
         },
     );
     let token = repo.served().join("token");
@@ -50,6 +51,7 @@ fn a_user_in_the_url_logs_in_with_the_token_or_the_password() {
         HttpOptions {
             plain: true,
             access: Access::Basic("device".to_owned(), "p4ss@word".to_owned()),
+            ..HttpOptions::default()
         },
     );
     let token = repo.served().join("token");
@@ -82,6 +84,7 @@ fn a_client_certificate_opens_the_door_and_its_absence_does_not() {
         HttpOptions {
             plain: false,
             access: Access::ClientCertificate,
+            ..HttpOptions::default()
         },
     );
     let mut section = section(server.url());

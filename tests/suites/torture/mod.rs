@@ -2,6 +2,8 @@
 //! good one. `tests/torture.sh` runs all of it and prints one table.
 
 mod boot;
+mod clock;
+mod network;
 mod power;
 mod sigkill;
 mod soak;
