@@ -286,12 +286,16 @@ async fn judge_running(walk: &Walk<'_>, case: &Case, dir: &Path) -> Result<Ended
         text
     })?;
     // A journal that a person took away, or one that was cut off while it took that one's place.
-    let may_be = [
+    let without_journal = [
         "the journal is older than the floor file",
         "the journal was damaged and set aside",
     ];
-    let is_known =
-        |said: &String| walk.lost_its_journal && may_be.iter().any(|known| said.contains(known));
+    // The trust sets are written to their file first. A cut before the journal has them is mended from it, and told.
+    let between_copies = "the journal's copy of the trust sets is lost or older";
+    let is_known = |said: &String| {
+        said.starts_with(between_copies)
+            || walk.lost_its_journal && without_journal.iter().any(|known| said.contains(known))
+    };
     expect(device.said.iter().all(is_known), || {
         format!("it says of its memory: {:?}", device.said)
     })?;

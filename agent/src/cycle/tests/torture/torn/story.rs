@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::domain::revision::CommitId;
 use crate::port::memory::MemoryWorld;
-use crate::trust::fixture::{Draft, Hand};
+use crate::trust::fixture::{self, Draft, Hand};
 
 /// When the first commit was made: before the devices' first start.
 const FIRST_COMMIT: i64 = 1_794_000_000;
@@ -50,12 +50,25 @@ pub(super) struct Release {
     pub(super) files: &'static [File],
     /// Whether it gets healthy.
     pub(super) gets_well: bool,
+    trust: Trust,
+}
+
+/// What a commit has to do with who is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Nothing.
+    AsBefore,
+    /// It brings a set in which another hand takes the first one's place.
+    BringsNext,
+    /// It is signed by that one.
+    ByNext,
 }
 
 const fn well(files: &'static [File]) -> Release {
     Release {
         files,
         gets_well: true,
+        trust: Trust::AsBefore,
     }
 }
 
@@ -83,7 +96,7 @@ impl Release {
             let _ = write!(app, "[[checks]]\ntcp = '{FAILING}'\n");
         }
         app.push_str("[gate]\nsoak = '10s'\ndeadline = '40s'\n");
-        vec![
+        let mut documents = vec![
             (
                 "fleet.toml".to_owned(),
                 "format = 1\nname = 'acme'\n".to_owned(),
@@ -95,7 +108,14 @@ impl Release {
             ("apps/web/app.toml".to_owned(), app),
             // What this device does not care for.
             ("README".to_owned(), format!("commit {number}\n")),
-        ]
+        ];
+        match self.trust {
+            Trust::AsBefore => {}
+            Trust::BringsNext | Trust::ByNext => {
+                documents.extend(fixture::set().map(|(path, text)| (path.to_owned(), text)));
+            }
+        }
+        documents
     }
 }
 
@@ -118,6 +138,14 @@ const THREE: Release = well(&[
     file("/etc/web.d/b.conf", "new in two ", 5),
     file("/srv/www/static/index.html", "<p>three</p>", 600),
 ]);
+const TWO_ROTATES: Release = Release {
+    trust: Trust::BringsNext,
+    ..TWO
+};
+const THREE_BY_NEXT: Release = Release {
+    trust: Trust::ByNext,
+    ..THREE
+};
 const BAD: Release = Release {
     files: &[
         file("/etc/web.conf", "bad\\n", 9),
@@ -125,6 +153,7 @@ const BAD: Release = Release {
         file("/srv/www/static/index.html", "<p>bad</p>", 700),
     ],
     gets_well: false,
+    trust: Trust::AsBefore,
 };
 const WITH: Release = well(&[
     file("/etc/web.conf", "one\\n", 3),
@@ -181,6 +210,8 @@ pub(super) struct Story {
 
 use Act::{Edit, GoBack, LoseJournal, Pass, Push, Remove, Restart, Resume};
 
+const TRUST_ROTATION: &str = "trust rotation";
+
 pub(super) const STORIES: &[Story] = &[
     Story {
         name: "first converge",
@@ -234,6 +265,11 @@ pub(super) const STORIES: &[Story] = &[
         name: "nothing but words",
         before: &[Push(ONE), Pass],
         then: &[Push(ONE), Pass, Push(ONE), Push(TWO), Pass],
+    },
+    Story {
+        name: TRUST_ROTATION,
+        before: &[Push(ONE), Pass],
+        then: &[Push(TWO_ROTATES), Pass, Restart, Push(THREE_BY_NEXT), Pass],
     },
     Story {
         name: "many small updates",
@@ -324,6 +360,9 @@ impl Story {
         let mut failing = twins.probes.failing.borrow_mut();
         failing.insert("6666".to_owned());
         drop(failing);
+        if self.name == TRUST_ROTATION {
+            *twins.policy.borrow_mut() = fixture::policy_with_all();
+        }
         twins
     }
 }
@@ -373,7 +412,10 @@ impl Remotes {
                 time: FIRST_COMMIT + i64::try_from(number).unwrap() * 60,
                 message: &format!("release {number}"),
             };
-            let (id, bytes) = draft.signed(Hand::Trusted);
+            let (id, bytes) = draft.signed(match release.trust {
+                Trust::AsBefore | Trust::BringsNext => Hand::Trusted,
+                Trust::ByNext => Hand::Next,
+            });
             let written = git(
                 &bare,
                 &["hash-object", "-t", "commit", "-w", "--stdin"],
