@@ -18,6 +18,7 @@ mod disk;
 mod record;
 mod replay;
 mod rig;
+mod stands;
 mod story;
 
 use std::cell::Cell;
