@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::engine::Engine;
 use crate::process::Server;
 
-/// A dockerd with its own data, on its own socket, in the namespaces of the test.
+/// A dockerd with its own data, on its own socket, in a network of its own.
 #[derive(Debug)]
 pub struct Dockerd {
     dir: TempDir,
@@ -65,8 +65,9 @@ impl Dockerd {
         // A killed one leaves its number behind, and the next one believes it.
         let _ = std::fs::remove_file(at("docker.pid"));
         self.server = Some(Server::start(
-            Command::new("dockerd")
-                .arg("--host")
+            // In a network of its own: the default bridge and the firewall here are the other dockerd's.
+            Command::new("unshare")
+                .args(["--net", "dockerd", "--host"])
                 .arg(format!("unix://{}", at("docker.sock").display()))
                 .arg("--data-root")
                 .arg(self.data_root())
@@ -74,14 +75,7 @@ impl Dockerd {
                 .arg(at("exec"))
                 .arg("--pidfile")
                 .arg(at("docker.pid"))
-                // The default bridge and the firewall are the other dockerd's.
-                .args([
-                    "--bridge",
-                    "none",
-                    "--iptables=false",
-                    "--log-level",
-                    "warn",
-                ])
+                .args(["--log-level", "warn"])
                 .args(["--shutdown-timeout", "5"]),
             &at("docker.log"),
         ));

@@ -28,6 +28,11 @@ impl World {
         Self::new(id, Some(Engine::podman()))
     }
 
+    /// A device with an engine of the test's own.
+    pub(crate) fn with_engine(id: &str, engine: Engine) -> Self {
+        Self::new(id, Some(engine))
+    }
+
     fn new(id: &str, engine: Option<Engine>) -> Self {
         let repo = FleetRepo::new();
         repo.write("fleet.toml", "format = 1\nname = \"test\"\n");

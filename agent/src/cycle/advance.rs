@@ -8,7 +8,7 @@ use super::watch::Watched;
 use super::{Agent, CycleError, Interruption, Passed, Remote, later};
 use crate::domain::desired::Resolved;
 use crate::domain::history::{
-    Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, Trial,
+    Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, TRIES, Trial,
 };
 use crate::domain::outcome::{ConditionType, Outcome, Phase};
 use crate::domain::revision::{CommitId, Timestamp};
@@ -34,6 +34,8 @@ enum End {
     Good(Healthy),
     Unhealthy(String),
     Deferred(&'static str, String),
+    /// The engine answers, and cannot make or start a container.
+    Unstarted(String),
     Stopped,
     Superseded(String),
 }
@@ -111,7 +113,7 @@ impl<W: World> Agent<W> {
                 journal.append(&record(DeploymentResult::Refused, &why, steps))?;
                 if ledger.last_good().is_none() {
                     // A first revision has nothing behind it: it is tried again, with back-off.
-                    self.put_off(ledger, &commit, &why)?;
+                    self.put_off(ledger, &commit, &why, 0)?;
                     return Ok(later(failed(&commit, &why)));
                 }
                 journal.refuse(&refusal)?;
@@ -119,16 +121,13 @@ impl<W: World> Agent<W> {
             }
             End::Deferred(reason, why) => {
                 journal.append(&record(DeploymentResult::Deferred, &why, steps))?;
-                self.put_off(ledger, &commit, &why)?;
-                let outcome = Outcome::Deferred {
-                    reason: reason.to_owned(),
-                    message: why,
-                };
-                Ok(if ledger.last_good().is_some() {
-                    at_once(outcome)
-                } else {
-                    later(outcome)
-                })
+                self.put_off(ledger, &commit, &why, 0)?;
+                Ok(put_off_for(reason, why, ledger))
+            }
+            End::Unstarted(why) => {
+                journal.append(&record(DeploymentResult::Deferred, &why, steps))?;
+                self.put_off(ledger, &commit, &why, 1)?;
+                Ok(put_off_for("engine", why, ledger))
             }
             End::Stopped => {
                 // A clean stop gives the try back: the next start goes on with this revision.
@@ -169,6 +168,8 @@ impl<W: World> Agent<W> {
                 let text = describe(step, &error);
                 let end = if error.blames_revision() {
                     End::Unhealthy(text)
+                } else if error.is_unstarted() {
+                    unstarted(text, prepared.commit.id(), ledger)
                 } else if let Some(end) = self.interrupted() {
                     end
                 } else {
@@ -320,11 +321,16 @@ impl<W: World> Agent<W> {
         Ok(())
     }
 
-    fn put_off(&self, ledger: &Ledger, commit: &CommitId, why: &str) -> Result<(), CycleError> {
-        let times = match &ledger.deferred {
-            Some(deferral) if deferral.commit == *commit => deferral.times + 1,
-            Some(_) | None => 1,
-        };
+    fn put_off(
+        &self,
+        ledger: &Ledger,
+        commit: &CommitId,
+        why: &str,
+        unstarted: u32,
+    ) -> Result<(), CycleError> {
+        let before = deferred_before(commit, ledger);
+        let times = before.map_or(1, |deferral| deferral.times + 1);
+        let unstarted = before.map_or(0, |deferral| deferral.unstarted) + unstarted;
         let wait = schedule::deferral(times);
         let now = self.world.clock().now();
         let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
@@ -332,11 +338,43 @@ impl<W: World> Agent<W> {
             commit: commit.clone(),
             why: why.to_owned(),
             times,
+            unstarted,
             until: Timestamp(now.0.saturating_add(seconds)),
         };
         self.world.journal().defer(Some(&deferral))?;
         self.session.put_off(&deferral, wait);
         Ok(())
+    }
+}
+
+/// The deferral of this commit, where it was put off before.
+fn deferred_before<'l>(commit: &CommitId, ledger: &'l Ledger) -> Option<&'l Deferral> {
+    ledger
+        .deferred
+        .as_ref()
+        .filter(|deferral| deferral.commit == *commit)
+}
+
+/// A container that the engine cannot make or start, although it answers: that may pass, or lie in what is declared. Each try
+/// takes the service down, so it is not tried for ever.
+fn unstarted(why: String, commit: &CommitId, ledger: &Ledger) -> End {
+    let before = deferred_before(commit, ledger).map_or(0, |deferral| deferral.unstarted);
+    if before + 1 < TRIES || ledger.last_good().is_none() {
+        return End::Unstarted(why);
+    }
+    End::Unhealthy(format!("{why} ({TRIES} times, and the engine answers)"))
+}
+
+/// How a pass ends that put its revision off: last-good is due at once.
+fn put_off_for(reason: &str, message: String, ledger: &Ledger) -> Passed {
+    let outcome = Outcome::Deferred {
+        reason: reason.to_owned(),
+        message,
+    };
+    if ledger.last_good().is_some() {
+        at_once(outcome)
+    } else {
+        later(outcome)
     }
 }
 

@@ -31,6 +31,8 @@ const DEPENDENCY_LOOK: Duration = Duration::from_millis(500);
 pub(super) enum StepError {
     #[error("an engine step failed")]
     Engine(#[from] EngineError),
+    #[error("a container could not be made or started")]
+    Begin(#[source] EngineError),
     #[error("a file step failed")]
     Files(#[from] FilesError),
     #[error("a unit step failed")]
@@ -47,8 +49,13 @@ impl StepError {
     /// Whether the revision itself is at fault (its settings or its workloads), and not the world.
     pub(super) const fn blames_revision(&self) -> bool {
         match self {
-            Self::Engine(EngineError::Refused { .. }) | Self::Dependency(_) => true,
+            Self::Engine(EngineError::Refused { .. })
+            | Self::Begin(EngineError::Refused { .. })
+            | Self::Dependency(_) => true,
             Self::Engine(
+                EngineError::Down { .. } | EngineError::Image { .. } | EngineError::Failed { .. },
+            )
+            | Self::Begin(
                 EngineError::Down { .. } | EngineError::Image { .. } | EngineError::Failed { .. },
             )
             | Self::Files(_)
@@ -58,11 +65,21 @@ impl StepError {
         }
     }
 
+    /// Whether the engine answered, and could not make or start a container.
+    pub(super) const fn is_unstarted(&self) -> bool {
+        matches!(self, Self::Begin(EngineError::Failed { .. }))
+    }
+
     /// A stable word for what failed.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
-            Self::Engine(EngineError::Image { .. }) => "registry",
+            Self::Engine(EngineError::Image { .. }) | Self::Begin(EngineError::Image { .. }) => {
+                "registry"
+            }
             Self::Engine(
+                EngineError::Down { .. } | EngineError::Refused { .. } | EngineError::Failed { .. },
+            )
+            | Self::Begin(
                 EngineError::Down { .. } | EngineError::Refused { .. } | EngineError::Failed { .. },
             )
             | Self::Dependency(_) => "engine",
@@ -192,7 +209,9 @@ impl<'a, W: World> Run<'a, W> {
             Action::RecreateContainer { old, spec, arm } => {
                 self.replace(old, spec, arm.as_deref()).await?;
             }
-            Action::StartContainer { engine_id } => engine.start(engine_id).await?,
+            Action::StartContainer { engine_id } => {
+                engine.start(engine_id).await.map_err(StepError::Begin)?;
+            }
             Action::RestartContainer { id } => {
                 if let (Some(engine_id), Some(service)) = (self.ids.get(id), self.service(id)) {
                     engine.restart(engine_id, grace(service)).await?;
@@ -249,9 +268,9 @@ impl<'a, W: World> Run<'a, W> {
     async fn create(&mut self, spec: &ContainerSpec, arm: Option<&str>) -> Result<(), StepError> {
         self.wait_for_dependencies(spec).await?;
         let engine = self.agent.world.engine();
-        let engine_id = engine.create(spec).await?;
+        let engine_id = engine.create(spec).await.map_err(StepError::Begin)?;
         self.ids.insert(spec.id.clone(), engine_id.clone());
-        engine.start(&engine_id).await?;
+        engine.start(&engine_id).await.map_err(StepError::Begin)?;
         if let Some(policy) = arm {
             engine.set_restart(&engine_id, policy).await?;
         }
@@ -274,7 +293,8 @@ impl<'a, W: World> Run<'a, W> {
                 name: interim.clone(),
                 ..spec.clone()
             })
-            .await?;
+            .await
+            .map_err(StepError::Begin)?;
         if let Err(error) = self.retire(old, spec).await {
             // The old one stays what this service has. A successor that cannot be taken away either is a second container
             // to the next pass, which removes it.
@@ -288,7 +308,7 @@ impl<'a, W: World> Run<'a, W> {
         if interim != spec.name {
             engine.rename(&next, &spec.name).await?;
         }
-        engine.start(&next).await?;
+        engine.start(&next).await.map_err(StepError::Begin)?;
         if let Some(policy) = arm {
             engine.set_restart(&next, policy).await?;
         }
@@ -417,7 +437,9 @@ fn name_of(resource: &ResourceId) -> String {
 /// A failed step in one sentence: what was tried, and why it failed.
 pub(super) fn describe(step: &Step, error: &StepError) -> String {
     match error {
-        StepError::Engine(inner) => format!("{step}: {}", chain(inner)),
+        StepError::Engine(inner) | StepError::Begin(inner) => {
+            format!("{step}: {}", chain(inner))
+        }
         StepError::Files(inner) => format!("{step}: {}", chain(inner)),
         StepError::Units(inner) => format!("{step}: {}", chain(inner)),
         StepError::Dependency(_) | StepError::NoContent(_) | StepError::Interrupted => {

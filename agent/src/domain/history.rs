@@ -122,6 +122,9 @@ pub struct Deferral {
     pub why: String,
     /// How often in a row.
     pub times: u32,
+    /// How often among these the engine could not make or start a container, and answered otherwise.
+    #[serde(default)]
+    pub unstarted: u32,
     /// Not before, by the wall clock: what a later start goes by, with a bound (the clock may have jumped).
     pub until: Timestamp,
 }

@@ -102,7 +102,8 @@ pub enum Judgement {
     Healthy(Healthy),
     /// The revision is at fault.
     Unhealthy(String),
-    /// The deadline came, and it could not be seen whether the revision is well.
+    /// It cannot be told whether the revision is well: it could not be seen until the deadline, or its container was
+    /// taken from under it.
     Undecided(String),
 }
 
@@ -112,6 +113,8 @@ enum Look {
     NotYet(String),
     Unknown(String),
     Hopeless(String),
+    /// What the revision cannot have done: its container is gone, or ended together with the engine.
+    Lost(String),
 }
 
 /// The judge of one attempt.
@@ -137,6 +140,8 @@ struct Ends {
     of: Option<String>,
     /// The start that was seen last.
     start: Option<String>,
+    /// The engine did not answer since it was seen running last: it takes its containers with it when it ends.
+    unseen: bool,
 }
 
 impl Gate {
@@ -207,6 +212,7 @@ impl Gate {
             let gate = app.declared.gate;
             match look {
                 Look::Hopeless(why) => return Judgement::Unhealthy(why),
+                Look::Lost(why) => return Judgement::Undecided(why),
                 Look::Well => {
                     let since = *app.well_since.get_or_insert(at);
                     app.done = at.saturating_sub(since) >= gate.soak;
@@ -271,13 +277,19 @@ impl Gate {
                         Look::Unknown(why) => {
                             unknown.get_or_insert(why);
                         }
-                        hopeless @ Look::Hopeless(_) => return hopeless,
+                        end @ (Look::Hopeless(_) | Look::Lost(_)) => return end,
+                    }
+                    if seen.state == RunState::Running {
+                        ends.unseen = false;
                     }
                 }
                 Some(Seen::Absent) => {
-                    not_yet.get_or_insert(format!("service {id} has no container"));
+                    return Look::Lost(format!(
+                        "service {id} has no container any more: somebody removed it, or the engine lost it"
+                    ));
                 }
                 Some(Seen::Unknown(why)) => {
+                    ends.unseen = true;
                     unknown.get_or_insert(why.clone());
                 }
                 None => {
@@ -376,6 +388,11 @@ fn ended(
         ""
     };
     let (again, most) = match declared.restart {
+        Restart::No if ends.unseen => {
+            return Look::Lost(format!(
+                "service {id} ended with {code} while the engine did not answer"
+            ));
+        }
         Restart::No => {
             return Look::Hopeless(format!("service {id} ended with {code}{memory}"));
         }
@@ -384,7 +401,7 @@ fn ended(
     };
     if ends.of.as_ref() != Some(&seen.started_at) {
         ends.of = Some(seen.started_at.clone());
-        ends.count += 1;
+        ends.count += u32::from(!ends.unseen);
     }
     if ends.count > most {
         return Look::Hopeless(format!(

@@ -135,6 +135,7 @@ fn a_deferral_waits_for_its_time_unless_somebody_asks() {
         commit: commit().id().clone(),
         why: "no network".to_owned(),
         times: 1,
+        unstarted: 0,
         until: Timestamp(NOW.0 + 60),
     });
     assert!(matches!(

@@ -3,6 +3,7 @@
 
 mod boot;
 mod clock;
+mod engine;
 mod network;
 mod power;
 mod sigkill;

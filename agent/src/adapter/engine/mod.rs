@@ -10,6 +10,7 @@
 mod create;
 mod facts;
 mod health;
+mod judge;
 mod observe;
 mod pull;
 mod states;
@@ -30,6 +31,8 @@ use bollard::query_parameters::{
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::{AppName, DeviceId};
 use evenkeel_schema::service::{Network, Service, Volume};
+
+use judge::{Judgement, judge, status};
 
 use crate::domain::container::ContainerSpec;
 use crate::domain::observed::{EngineView, Health, ObservedContainer};
@@ -53,6 +56,8 @@ const SLOW_CALL: Duration = Duration::from_secs(120);
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 /// Deadlines are ours, one a call: the client's own is set out of the way.
 const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
+/// The oldest API that is spoken here: Docker 19.03, Podman 3. An older engine leaves out settings without a word.
+const OLDEST_API: (usize, usize) = (1, 40);
 /// Where `auto` looks, in this order.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
 
@@ -90,6 +95,18 @@ impl Client {
             (answer, Kind::Docker | Kind::Podman) => answer,
         }
     }
+}
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("it speaks version {spoken} of the API, and {}.{} is the oldest that does: install a newer engine", OLDEST_API.0, OLDEST_API.1)]
+    Old {
+        /// As negotiated.
+        spoken: String,
+    },
 }
 
 /// Which engine answers.
@@ -149,6 +166,12 @@ impl BollardEngine {
             )?
             .negotiate_version()
             .await?;
+            let spoken = docker.client_version();
+            if (spoken.major_version, spoken.minor_version) < OLDEST_API {
+                return Err(ConnectError::Old {
+                    spoken: format!("{}.{}", spoken.major_version, spoken.minor_version),
+                });
+            }
             let version = docker.version().await?;
             let is_podman = version
                 .components
@@ -160,7 +183,7 @@ impl BollardEngine {
             } else {
                 Kind::Docker
             };
-            Ok::<_, ApiError>(Client { docker, kind })
+            Ok::<_, ConnectError>(Client { docker, kind })
         };
         match tokio::time::timeout(CALL, connecting).await {
             Ok(Ok(client)) => {
@@ -219,62 +242,27 @@ impl BollardEngine {
         self.call(what, deadline, tolerant).await
     }
 
+    /// As [`Self::settle`], for what is done to a container beside making and starting it: whatever the engine answers, it is
+    /// no setting of a revision's.
+    async fn end<T: Default>(
+        &self,
+        what: impl FnOnce() -> String,
+        deadline: Duration,
+        fine: &[u16],
+        call: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, EngineError> {
+        match self.settle(what, deadline, fine, call).await {
+            Err(EngineError::Refused { what, cause }) => Err(EngineError::Failed { what, cause }),
+            other => other,
+        }
+    }
+
     /// A path of the device under the configured root.
     fn under_root(&self, path: &str) -> String {
         self.root
             .join(path.trim_start_matches('/'))
             .display()
             .to_string()
-    }
-}
-
-/// What an answer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judgement {
-    Down,
-    Refused,
-    Failed,
-}
-
-fn status(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
-
-/// Engines answer 500 to settings that can never work on this device too; these are their words for those.
-const SETTINGS: [&str; 7] = [
-    "already allocated",
-    "already in use",
-    "no such file or directory",
-    "not found in $path",
-    "invalid argument",
-    "is not supported",
-    "error gathering device information",
-];
-
-fn judge(error: &ApiError) -> Judgement {
-    match error {
-        ApiError::DockerResponseServerError {
-            status_code,
-            message,
-        } => {
-            let lower = message.to_ascii_lowercase();
-            if (400..500).contains(status_code)
-                || SETTINGS.iter().any(|words| lower.contains(words))
-            {
-                Judgement::Refused
-            } else {
-                Judgement::Failed
-            }
-        }
-        ApiError::IOError { .. }
-        | ApiError::HyperResponseError { .. }
-        | ApiError::HyperLegacyError { .. }
-        | ApiError::SocketNotFoundError(_)
-        | ApiError::RequestTimeoutError => Judgement::Down,
-        _ => Judgement::Failed,
     }
 }
 
@@ -378,9 +366,10 @@ impl Engine for BollardEngine {
     async fn rename(&self, engine_id: &str, name: &str) -> Result<(), EngineError> {
         let client = self.client().await?;
         let options = RenameContainerOptionsBuilder::default().name(name).build();
-        self.call(
+        self.end(
             || format!("name the container {} {name}", short(engine_id)),
             CALL,
+            &[],
             client.docker.rename_container(engine_id, options),
         )
         .await
@@ -402,7 +391,7 @@ impl Engine for BollardEngine {
         let options = StopContainerOptionsBuilder::default()
             .t(seconds(grace))
             .build();
-        self.settle(
+        self.end(
             || format!("stop the container {}", short(engine_id)),
             grace + STOP_MARGIN,
             &[304, 404],
@@ -457,7 +446,7 @@ impl Engine for BollardEngine {
             .v(true)
             .build();
         self.probes.borrow_mut().remove(engine_id);
-        self.settle(
+        self.end(
             || format!("remove the container {}", short(engine_id)),
             SLOW_CALL,
             &[404],

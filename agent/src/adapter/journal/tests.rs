@@ -219,6 +219,7 @@ fn a_commit_clears_its_trial_its_deferral_and_its_refusal() {
             commit: commit_id(1),
             why: "registry".to_owned(),
             times: 1,
+            unstarted: 0,
             until: Timestamp(9),
         }))
         .unwrap();

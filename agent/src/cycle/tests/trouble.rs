@@ -367,3 +367,21 @@ async fn a_container_that_cannot_be_made_costs_no_service_the_one_it_has() {
     rig.assert_at(&TWO).await;
     rig.assert_still().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_an_answering_engine_cannot_make_is_tried_three_times() {
+    let rig = Rig::at_one().await;
+    rig.world.faults.refuse("make web-server-1");
+    let two = rig.push(&TWO, "two");
+    for tries in 1..=3 {
+        let outcome = rig.settle_as(Urgency::Asked).await;
+        let refused = !rig.world.journal.ledger().refused.is_empty();
+        assert_eq!(refused, tries == 3, "{outcome:?}");
+        rig.assert_at(&ONE).await;
+    }
+    assert_eq!(rig.world.journal.ledger().refused[0].commit, two);
+    rig.world.faults.mend();
+    rig.push(&THREE, "three");
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}

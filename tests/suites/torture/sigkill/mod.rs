@@ -24,7 +24,7 @@ const LONGEST_LIFE_MS: u64 = 2500;
 /// Every so many kills the device may come to rest.
 const KILLS_A_LOOK: u64 = 4;
 /// How long a device may take to come to rest: a soak, a refusal and the way back, on a busy machine.
-const REST: Duration = Duration::from_secs(90);
+const REST: Duration = Duration::from_secs(240);
 /// A device that is being killed.
 struct Rig {
     world: World,
