@@ -297,7 +297,7 @@ fn an_engine_that_hangs_takes_neither_the_daemons_answers_nor_its_end() {
 
 #[test]
 fn a_container_that_is_lost_in_the_soak_is_not_the_revisions_fault() {
-    let mut rig = Rig::new(World::with_docker("lost"), "4s");
+    let mut rig = Rig::new(World::with_docker("lost"), "15s");
     let mut tally = Tally::new("a container lost in the soak");
     rig.release();
     let daemon = rig.world.device.spawn_daemon();
