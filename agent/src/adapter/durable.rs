@@ -23,8 +23,14 @@ pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Resu
         .create_new(true)
         .mode(mode)
         .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, dir.join(name))?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, dir.join(name)));
+    if written.is_err() {
+        // A disk that is full needs the room, and nobody the file.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written?;
     sync_dir(dir)
 }

@@ -1,7 +1,7 @@
 //! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
 //!
-//! `durable`, `state_dir` and `git_objects` are what they stand on: our own files, and git's objects, with no port of
-//! their own.
+//! `durable`, `room`, `state_dir` and `git_objects` are what they stand on: our own files, room for them, and git's
+//! objects, with no port of their own.
 
 pub mod clock;
 pub(crate) mod durable;
@@ -13,6 +13,7 @@ mod git_objects;
 pub mod journal;
 pub mod probes;
 pub mod report;
+pub(crate) mod room;
 pub mod starts;
 pub mod state_dir;
 pub mod units;

@@ -17,6 +17,7 @@ use evenkeel_schema::name::DeviceId;
 use rustix::fs::{FlockOperation, OFlags};
 
 use super::durable;
+use crate::domain::storage::Storage;
 
 /// The marker's text before the number.
 const MARKER: &str = "evenkeel-state ";
@@ -158,6 +159,7 @@ impl StateDir {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
                 .map_err(system(path, "set its permissions"))?;
         }
+        sweep(path);
         let mut warnings = Vec::new();
         let key = key(path, &mut warnings)?;
         Ok(Self {
@@ -317,15 +319,24 @@ fn check_empty(path: &Path) -> Result<(), StateDirError> {
 
 fn lock(path: &Path) -> Result<File, StateDirError> {
     let file = path.join("lock");
-    let mut lock = OpenOptions::new()
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(&file)
-        .map_err(system(&file, "open the lock"))?;
+        .custom_flags(flags)
+        .open(&file);
+    let mut lock = match opened {
+        // A lock needs no write: on a disk that went read-only what is good is kept going all the same.
+        Err(error) if Storage::of(&error) == Some(Storage::ReadOnly) => OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&file),
+        opened => opened,
+    }
+    .map_err(system(&file, "open the lock"))?;
     // Rust opens with O_CLOEXEC, so no child (conmon, ssh) inherits the lock and outlives us with it.
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -341,13 +352,29 @@ fn lock(path: &Path) -> Result<File, StateDirError> {
         }
         Err(errno) => return Err(system(&file, "take the lock")(errno.into())),
     }
-    // The number only makes the other's message better: not synced.
+    // The number only makes the other's message better: not synced, and no reason not to start.
     let written = lock
         .set_len(0)
         .and_then(|()| lock.rewind())
         .and_then(|()| writeln!(lock, "{}", std::process::id()));
-    written.map_err(system(&file, "write the lock"))?;
+    if let Err(error) = written {
+        tracing::debug!(%error, "the lock does not tell who holds it");
+    }
     Ok(lock)
+}
+
+/// Removes temporary files of ours that an unclean end left. What cannot be removed is overwritten by its next use.
+fn sweep(path: &Path) {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn key(path: &Path, warnings: &mut Vec<String>) -> Result<DeviceKey, StateDirError> {

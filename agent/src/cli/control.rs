@@ -18,10 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::show;
 use crate::adapter::report::Hub;
 use crate::daemon::{Answer, Ask, Asked};
-use crate::domain::revision::CommitId;
+use crate::domain::revision::{CommitId, ContentId};
+use crate::domain::storage::Storage;
 
 /// The socket's name in the state directory.
 const NAME: &str = "evenkeel.sock";
+/// What the service manager makes for us in memory; only its owner enters it.
+const RUNTIME: &str = "/run/evenkeel";
 /// The longest request line in bytes.
 const LONGEST_REQUEST: u64 = 4096;
 /// How long a client may take to send its request.
@@ -105,11 +108,35 @@ fn place(state_dir: &Path) -> io::Result<Place> {
     Ok(Place { _dir: dir, path })
 }
 
-/// Opens the socket for listening. The state directory's lock must be held: a socket that is there is a leftover.
+/// Where the socket is while the state directory takes no new name: in memory, named after that directory.
+fn second_place(state_dir: &Path) -> PathBuf {
+    let name = ContentId::of(state_dir.as_os_str().as_encoded_bytes());
+    Path::new(RUNTIME).join(format!("{}.sock", &name.as_str()[..16]))
+}
+
+/// Opens the socket for listening. The state directory's lock must be held: a socket that is there is a leftover. On a
+/// disk that is full or read-only it lies in memory instead.
 ///
 /// # Errors
 /// The system's.
 pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
+    let second = second_place(state_dir);
+    let _ = std::fs::remove_file(&second);
+    match listen_in(state_dir) {
+        Err(error) if Storage::of(&error).is_some() => {
+            use std::os::unix::fs::DirBuilderExt as _;
+            // The service manager made it, or nobody did.
+            let _ = std::fs::DirBuilder::new().mode(0o700).create(RUNTIME);
+            let listener = UnixListener::bind(&second)?;
+            std::fs::set_permissions(&second, std::fs::Permissions::from_mode(0o600))?;
+            tracing::warn!(%error, "the socket lies in {RUNTIME}");
+            Ok(listener)
+        }
+        done => done,
+    }
+}
+
+fn listen_in(state_dir: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(state_dir.join(NAME)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -124,6 +151,7 @@ pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
 /// Removes the socket at the end.
 pub fn close(state_dir: &Path) {
     let _ = std::fs::remove_file(state_dir.join(NAME));
+    let _ = std::fs::remove_file(second_place(state_dir));
 }
 
 /// Serves until dropped. One connection is served at a time a task; all on this thread.
@@ -261,6 +289,30 @@ async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, line: &Line) -> io::
     write.write_all(text.as_bytes()).await
 }
 
+/// A connection to whoever listens, in the first place or in the second.
+async fn connect(state_dir: &Path) -> io::Result<Option<UnixStream>> {
+    let Ok(first) = place(state_dir) else {
+        return Ok(None);
+    };
+    for path in [first.path.clone(), second_place(state_dir)] {
+        match UnixStream::connect(&path).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::ConnectionRefused
+                        // The state directory is something else: opening it says so.
+                        | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) if path == first.path => return Err(error),
+            // Not ours to enter.
+            Err(error) => tracing::debug!(%error, "no daemon answers in {RUNTIME}"),
+        }
+    }
+    Ok(None)
+}
+
 /// Asks the daemon of a state directory. `None`: nobody listens there. `event` is called for what happens meanwhile.
 ///
 /// # Errors
@@ -270,23 +322,8 @@ pub async fn ask(
     request: &Request,
     mut event: impl FnMut(&str),
 ) -> io::Result<Option<Line>> {
-    let Ok(place) = place(state_dir) else {
+    let Some(stream) = connect(state_dir).await? else {
         return Ok(None);
-    };
-    let stream = match UnixStream::connect(&place.path).await {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound
-                    | io::ErrorKind::ConnectionRefused
-                    // The state directory is something else: opening it says so.
-                    | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
     };
     let (read, mut write) = stream.into_split();
     let mut text = serde_json::to_string(request)?;

@@ -25,6 +25,7 @@ use crate::cycle::{Agent, Interrupt, Remote, Session, Settings};
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
 use crate::domain::outcome::Report;
 use crate::domain::revision::Timestamp;
+use crate::domain::storage::Storage;
 use crate::domain::text::chain;
 use crate::port::World;
 use crate::port::clock::Clock as _;
@@ -112,6 +113,13 @@ pub(super) struct Device {
     untrusted: Option<String>,
     // Held until the end: the lock goes with it.
     _state: StateDir,
+}
+
+impl Device {
+    /// At the process's end: nothing is left to close that a failing disk could make fail.
+    pub(super) fn leave(&self) {
+        self.agent.world.journal.leave();
+    }
 }
 
 /// The outside of a real device.
@@ -298,6 +306,8 @@ pub(super) fn enter(args: &ConfigArgs, need: Need) -> Result<Entered, Failure> {
             lock: Lock::Others,
             ..Failure::failed(chain(&error))
         },
+        // Of the moment, not of the configuration.
+        _ if Storage::behind(&error).is_some() => Failure::failed(chain(&error)),
         _ => Failure::usage(chain(&error)),
     })?;
     let device = match &config.device.id {
@@ -474,6 +484,7 @@ fn do_here(device: &Device, request: &Request) -> Result<Line, Failure> {
     let answered = local.block_on(&runtime, once(device, request));
     // A fetch that is still under way ends with the process.
     runtime.shutdown_background();
+    device.leave();
     answered.map_err(|error| Failure::failed(format!("cannot serve: {error}")))
 }
 

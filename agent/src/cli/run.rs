@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> u8 {
     let served = local.block_on(&runtime, serve(entered, &starts));
     // A fetch that is still under way ends with the process.
     runtime.shutdown_background();
+    device.leave();
     match served {
         Ok(()) => super::code::DONE,
         Err(failure) => failure.tell(),

@@ -7,6 +7,7 @@ use super::advance::failed;
 use super::newer::Unpulled;
 use super::observe::Wellness;
 use super::prepare::{Waiting, written_paths};
+use super::room::ailing;
 use super::session::UNHEALTHY;
 use super::steps::{Run, Staging, describe};
 use super::{Again, Agent, CycleError, Passed, later};
@@ -17,6 +18,7 @@ use crate::domain::history::{
 use crate::domain::observed::ObservedState;
 use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
+use crate::domain::storage::Storage;
 use crate::plan::{self, Action, Left, Mode, Plan, Step};
 use crate::port::World;
 use crate::port::clock::Clock as _;
@@ -30,6 +32,8 @@ pub(super) struct Kept {
     pub(super) steps: usize,
     /// What could not be done.
     pub(super) blocked: Vec<String>,
+    /// What of the disk kept it from being done.
+    pub(super) storage: Option<Storage>,
     /// Why some of it was left as it is, where the owner does not allow it any more.
     pub(super) excluded: Option<String>,
     /// How well what runs is.
@@ -67,6 +71,7 @@ impl<W: World> Agent<W> {
             return Ok(Kept {
                 steps: 0,
                 blocked: Vec::new(),
+                storage: None,
                 excluded: excluded.why(good, &plan.steps),
                 wellness,
             });
@@ -141,6 +146,7 @@ impl<W: World> Agent<W> {
             return Ok(Kept {
                 steps: 0,
                 blocked,
+                storage: None,
                 excluded: None,
                 wellness: Wellness::Unknown,
             });
@@ -168,8 +174,10 @@ impl<W: World> Agent<W> {
         }
         self.announce_inventory(state, plan, &ledger.inventory)?;
         let mut run = Run::new(self, state, observed, plan, Staging::Now(&contents));
+        let mut storage = None;
         for step in &plan.steps {
             if let Err(error) = run.take(step).await {
+                storage = storage.or_else(|| Storage::behind(&error));
                 blocked.push(describe(step, &error));
             }
         }
@@ -182,6 +190,7 @@ impl<W: World> Agent<W> {
         Ok(Kept {
             steps,
             blocked,
+            storage,
             excluded: None,
             wellness: Wellness::Unknown,
         })
@@ -276,9 +285,12 @@ impl<W: World> Agent<W> {
                 reason: "guard".to_owned(),
                 message: kept.excluded.clone().unwrap_or_default(),
             },
-            _ if !kept.blocked.is_empty() => Outcome::Deferred {
-                reason: "blocked".to_owned(),
-                message: blocked(),
+            _ if !kept.blocked.is_empty() => match kept.storage {
+                Some(storage) => ailing(storage, blocked()),
+                None => Outcome::Deferred {
+                    reason: "blocked".to_owned(),
+                    message: blocked(),
+                },
             },
             Why::Deferred { why, .. } => Outcome::Deferred {
                 reason: "deferred".to_owned(),
@@ -289,21 +301,28 @@ impl<W: World> Agent<W> {
                 why: why_text(why),
             },
             Why::Pinned(_) | Why::Paused => Outcome::Held(why_text(why)),
-            Why::Unknown(message) => Outcome::Deferred {
-                reason: "network".to_owned(),
-                message: message.clone(),
-            },
+            Why::Unknown(message) => self.not_fetched(message.clone()),
             Why::HeldBack(message) => held_back(message),
             Why::AtTip => self.outcome_at_tip(kept),
         }
     }
 
+    /// The branch could not be asked, or what it said could not be stored.
+    fn not_fetched(&self, message: String) -> Outcome {
+        Outcome::Deferred {
+            reason: self
+                .session
+                .unstored
+                .get()
+                .map_or("network", Storage::reason)
+                .to_owned(),
+            message,
+        }
+    }
+
     fn outcome_at_tip(&self, kept: &Kept) -> Outcome {
         if let Some(error) = self.session.report().poll.error {
-            return Outcome::Deferred {
-                reason: "network".to_owned(),
-                message: error,
-            };
+            return self.not_fetched(error);
         }
         match &kept.wellness {
             Wellness::Unwell(why) => Outcome::Deferred {
@@ -373,10 +392,7 @@ impl<W: World> Agent<W> {
                 reason: "deferred".to_owned(),
                 message: why.clone(),
             },
-            Why::Unknown(message) => Outcome::Deferred {
-                reason: "network".to_owned(),
-                message: message.clone(),
-            },
+            Why::Unknown(message) => self.not_fetched(message.clone()),
             Why::HeldBack(message) => held_back(message),
         }))
     }

@@ -4,12 +4,14 @@ use std::rc::Rc;
 
 use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 
+use super::room::with_next_move;
 use super::session::{Says, chain};
 use super::{Agent, CycleError};
 use crate::domain::commit::{Extent, HistoryCut, RawCommit, RawHistory};
 use crate::domain::history::{Floor, Ledger};
 use crate::domain::outcome::ConditionType;
 use crate::domain::revision::{CommitId, Timestamp};
+use crate::domain::storage::Storage;
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
@@ -38,9 +40,19 @@ impl<W: World> Agent<W> {
         ledger: &Ledger,
         floor: Option<&Floor>,
     ) -> Result<Newest, CycleError> {
+        self.session.unstored.set(None);
         let (raw, trouble) = match self.world.source().fetch(self.anchor(floor)).await {
             Ok(raw) => (Some(raw), None),
-            Err(error) => (self.local_tip(floor).await, Some(chain(&error))),
+            Err(error) => {
+                let storage = Storage::behind(&error);
+                self.session.unstored.set(storage);
+                let trouble = chain(&error);
+                let trouble = match storage {
+                    Some(storage) => with_next_move(storage, trouble),
+                    None => trouble,
+                };
+                (self.local_tip(floor).await, Some(trouble))
+            }
         };
         self.session.reached.set(trouble.is_none());
         let now = self.world.clock().now();

@@ -13,6 +13,7 @@ mod newer;
 mod observe;
 mod prepare;
 mod preview;
+mod room;
 mod session;
 mod steps;
 mod tell;
@@ -135,10 +136,7 @@ impl<W: World> Agent<W> {
         let passed = match self.pass(urgency).await {
             Ok(passed) => passed,
             Err(error) => Passed {
-                outcome: Outcome::Deferred {
-                    reason: JOURNAL.to_owned(),
-                    message: session::chain(&error),
-                },
+                outcome: self.go_on_without(&error).await,
                 again: Again::Later,
             },
         };
@@ -157,6 +155,7 @@ impl<W: World> Agent<W> {
             }));
         }
         let ledger = self.world.journal().ledger();
+        self.hold_room(&ledger);
         let floor = match self.floor(&ledger).await {
             Ok(floor) => floor,
             Err(outcome) => return Ok(later(outcome)),

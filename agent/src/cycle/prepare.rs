@@ -8,6 +8,7 @@ use evenkeel_schema::path::AbsPath;
 
 use super::inventory::services_of;
 use super::newer::Unpulled;
+use super::room::{Ailment, with_next_move};
 use super::session::chain;
 use super::{Agent, CycleError};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
@@ -16,9 +17,10 @@ use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
 use crate::domain::resource::ResourceId;
 use crate::domain::revision::CommitId;
+use crate::domain::storage::Storage;
 use crate::plan::{self, Action, Left, Mode, Plan};
 use crate::port::clock::Clock as _;
-use crate::port::files::Files as _;
+use crate::port::files::{Files as _, FilesError};
 use crate::port::journal::Journal as _;
 use crate::port::source::{Source as _, SourceError};
 use crate::port::{Retry, World};
@@ -122,10 +124,18 @@ impl<W: World> Agent<W> {
             Err(Unpulled::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
             Err(Unpulled::Overtaken(newer)) => return Ok(Preparation::Overtaken(newer)),
         }
+        if let Some(Ailment { storage, message }) = self.ails() {
+            // Nothing is begun from which the way back may not fit.
+            let message = with_next_move(storage, message);
+            return Ok(Preparation::Waiting(Waiting::new(
+                storage.reason(),
+                message,
+            )));
+        }
         self.announce_staging(commit, &resolved, &plan, ledger)?;
-        if let Err(error) = self.stage(&plan, &resolved.contents) {
+        if let Err(waiting) = self.stage(&plan, &resolved.contents) {
             self.world.files().sweep(&written_paths(&plan));
-            return Ok(Preparation::Waiting(Waiting::new("disk", error)));
+            return Ok(Preparation::Waiting(waiting));
         }
         Ok(Preparation::Ready(Box::new(Prepared {
             commit: commit.clone(),
@@ -148,7 +158,10 @@ impl<W: World> Agent<W> {
         let settings = &self.settings;
         let unreadable = |error: SourceError| match error.retry() {
             Retry::Never => reject("too-large", chain(&error)),
-            Retry::Later => Obstacle::Waiting(Waiting::new("store", chain(&error))),
+            Retry::Later => Obstacle::Waiting(Waiting::new(
+                Storage::behind(&error).map_or("store", Storage::reason),
+                chain(&error),
+            )),
         };
         let first = resolve::first_documents(&settings.device);
         let mut tree = source
@@ -271,29 +284,35 @@ impl<W: World> Agent<W> {
     }
 
     /// Writes every new content beside its place, and keeps copies of what a person made.
-    fn stage(&self, plan: &Plan, contents: &Contents) -> Result<(), String> {
+    fn stage(&self, plan: &Plan, contents: &Contents) -> Result<(), Waiting> {
         let files = self.world.files();
+        let refused = |error: FilesError| match Storage::behind(&error) {
+            Some(storage) => Waiting::new(storage.reason(), with_next_move(storage, chain(&error))),
+            None => Waiting::new("disk", chain(&error)),
+        };
         for step in &plan.steps {
             let Action::WriteFile { path, file, keep } = &step.action else {
                 continue;
             };
-            let content = contents
-                .get(&file.content)
-                .ok_or_else(|| format!("{path}: its content was not resolved"))?;
+            let content = contents.get(&file.content).ok_or_else(|| {
+                Waiting::new("disk", format!("{path}: its content was not resolved"))
+            })?;
             let needed = file.size.saturating_add(DISK_RESERVE);
             if let Some(free) = files.free_bytes(path)
                 && free < needed
             {
-                return Err(format!(
-                    "{path}: {free} bytes are free on its file system, and {needed} are needed: make room"
+                return Err(Waiting::new(
+                    Storage::Full.reason(),
+                    format!(
+                        "{path}: {free} bytes are free on its file system, and {needed} are needed: {}",
+                        Storage::Full.next_move()
+                    ),
                 ));
             }
             if let Some(why) = keep {
-                files.keep_copy(path, *why).map_err(|error| chain(&error))?;
+                files.keep_copy(path, *why).map_err(refused)?;
             }
-            files
-                .stage(path, file, content)
-                .map_err(|error| chain(&error))?;
+            files.stage(path, file, content).map_err(refused)?;
         }
         Ok(())
     }

@@ -13,7 +13,8 @@ use crate::domain::history::Deferral;
 use crate::domain::outcome::{
     AppStatus, Condition, ConditionStatus, ConditionType, Outcome, Phase, Report,
 };
-use crate::domain::revision::{CommitId, Timestamp};
+use crate::domain::revision::{CommitId, ContentId, Timestamp};
+use crate::domain::storage::Storage;
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::reporter::{Event, Reporter as _};
@@ -134,6 +135,12 @@ pub struct Session {
     pub overtaken: Cell<bool>,
     /// The revision that waits for something before it can be tried, and until when.
     waiting: RefCell<Option<PutOff>>,
+    /// What ailed the disk when this cycle began.
+    pub(super) ails: RefCell<Option<super::room::Ailment>>,
+    /// What a revision's files weigh.
+    pub(super) weight: RefCell<Option<(ContentId, u64)>>,
+    /// What of the disk kept the last fetch from being stored.
+    pub(super) unstored: Cell<Option<Storage>>,
     /// Whether the remote answered in this cycle.
     pub reached: Cell<bool>,
     /// Why nothing new is looked at, after unclean starts.
@@ -361,7 +368,10 @@ pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says)
         Outcome::Deferred { reason, message } => [
             (Ready, Says::no(reason, message)),
             (Reconciling, Says::yes(reason, message)),
-            (Stalled, unstalled),
+            match Storage::of_reason(reason) {
+                Some(Storage::ReadOnly | Storage::Failing) => (Stalled, Says::yes(reason, message)),
+                Some(Storage::Full) | None => (Stalled, unstalled),
+            },
         ],
     }
 }

@@ -13,10 +13,12 @@ use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{Contents, DesiredFile, DesiredState};
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
+use crate::domain::storage::Storage;
 use crate::plan::{Action, Plan, Step};
 use crate::port::World;
 use crate::port::engine::{Engine as _, EngineError};
 use crate::port::files::{Files as _, FilesError};
+use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::port::units::{Units as _, UnitsError};
 use evenkeel_schema::path::AbsPath;
@@ -71,7 +73,10 @@ impl StepError {
     }
 
     /// A stable word for what failed.
-    pub(super) const fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
+        if let Some(storage) = Storage::behind(self) {
+            return storage.reason();
+        }
         match self {
             Self::Engine(EngineError::Image { .. }) | Self::Begin(EngineError::Image { .. }) => {
                 "registry"
@@ -202,7 +207,7 @@ impl<'a, W: World> Run<'a, W> {
             }
             Action::RestoreFile { path, keep } => {
                 self.keep_copy(path, *keep)?;
-                files.restore(path)?;
+                self.with_room(|| files.restore(path))?;
             }
             Action::DisownFile { path: _ } => {}
             Action::CreateContainer { spec, arm } => self.create(spec, arm.as_deref()).await?,
@@ -252,15 +257,28 @@ impl<'a, W: World> Run<'a, W> {
             let content = contents
                 .get(&file.content)
                 .ok_or_else(|| StepError::NoContent(path.clone()))?;
-            files.stage(path, file, content)?;
+            self.with_room(|| files.stage(path, file, content))?;
         }
-        files.switch(path)?;
+        self.with_room(|| files.switch(path))?;
         Ok(())
+    }
+
+    /// On the way back to what is good, what finds the disk full gets the room that is held back for it.
+    fn with_room(&self, act: impl Fn() -> Result<(), FilesError>) -> Result<(), FilesError> {
+        match (act(), &self.staging) {
+            (Err(error), Staging::Now(_))
+                if Storage::behind(&error) == Some(Storage::Full)
+                    && self.agent.world.journal().give_room() =>
+            {
+                act()
+            }
+            (done, Staging::Now(_) | Staging::Done) => done,
+        }
     }
 
     fn keep_copy(&self, path: &AbsPath, keep: Option<CopyReason>) -> Result<(), StepError> {
         if let Some(why) = keep {
-            self.agent.world.files().keep_copy(path, why)?;
+            self.with_room(|| self.agent.world.files().keep_copy(path, why))?;
         }
         Ok(())
     }

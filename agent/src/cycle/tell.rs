@@ -3,6 +3,7 @@
 use super::Agent;
 use super::session::{Says, chain, ending};
 use crate::domain::outcome::{ConditionStatus, ConditionType, Outcome, Phase};
+use crate::domain::storage::Storage;
 use crate::port::World;
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
@@ -33,6 +34,7 @@ impl<W: World> Agent<W> {
         for (kind, says) in ending(outcome, healthy) {
             self.session.says(&self.world, kind, says);
         }
+        self.tell_disk(outcome);
         let suspended = if let Some(pin) = &ledger.pin {
             let message = format!(
                 "rolled back by hand to {}; `evenkeel resume` goes on",
@@ -65,7 +67,10 @@ impl<W: World> Agent<W> {
             report.warnings = self.trust_warnings();
             report.revision.last_good = ledger.last_good().map(|good| good.commit().clone());
         });
-        if let Err(error) = self.world.journal().save_report(&self.session.report()) {
+        if let Err(error) = self.world.journal().save_report(&self.session.report())
+            // A disk that takes no write is told in the conditions already, and `status` asks the daemon.
+            && Storage::behind(&error).is_none()
+        {
             self.session.notice(&self.world, &chain(&error));
         }
         self.world.reporter().tell(&Event::Outcome(outcome.clone()));

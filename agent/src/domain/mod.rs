@@ -8,5 +8,6 @@ pub mod observed;
 pub mod outcome;
 pub mod resource;
 pub mod revision;
+pub mod storage;
 pub mod text;
 pub mod tree;

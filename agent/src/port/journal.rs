@@ -141,6 +141,19 @@ pub trait Journal {
     /// Where they cannot be made durable, or would go back.
     fn adopt(&self, sets: &[AdoptedSet]) -> Result<(), JournalError>;
 
+    /// Makes sure that room is held back for going back to last-good, whose files weigh `contents`. Writes nothing where
+    /// that is so already.
+    ///
+    /// # Errors
+    /// Where there is no room to hold back.
+    fn hold_room(&self, contents: u64) -> Result<(), JournalError>;
+
+    /// Lets go of the room that is held back, for something on the way back that finds none. Whether there was some.
+    fn give_room(&self) -> bool;
+
+    /// What is wrong with the disk that all this is on, as far as a look tells. Writes nothing.
+    fn trouble(&self) -> Option<JournalError>;
+
     /// Writes the journal's own copy of the floor.
     ///
     /// # Errors

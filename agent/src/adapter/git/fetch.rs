@@ -24,9 +24,9 @@ use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::CommitId;
 use crate::port::source::SourceError;
 
-/// Commits behind the tip that compaction carries over besides those down to the floor: more than the revisions that a
-/// person may ask to go back to.
-const RECENT: usize = 64;
+/// Commits that compaction carries over where the floor does not ask for more: the tip. What a person may go back to is
+/// kept in the journal, and each commit here is kept whole, with every blob.
+const RECENT: usize = 1;
 
 /// What a source works with.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ pub struct Limits {
     pub history_commits: usize,
     /// Bytes of those, with the trust sets on the way.
     pub history_bytes: u64,
-    /// Packs before the store is compacted. 24: gix keeps 32 open at most.
+    /// Packs before the store is compacted. 12, of 8 KiB or more each: about what a small clone weighs.
     pub packs: usize,
     /// How much history is asked for, step by step, until the floor is found. After the last step: all of it.
     pub deepen: Vec<u32>,
@@ -69,7 +69,7 @@ impl Default for Limits {
             commits: 200_000,
             history_commits: Caps::default().commits,
             history_bytes: Caps::default().bytes,
-            packs: 24,
+            packs: 12,
             deepen: vec![50, 500, 5000],
             tree_bytes: 64 * MIB,
             file_bytes: 8 * MIB,

@@ -135,10 +135,15 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .unwrap_or("file");
     // Ends in `.lock`: no reader of refs takes it for one, and the sweep at start removes it.
     let tmp = dir.join(format!("{name}.lock"));
-    let mut file = File::create(&tmp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&tmp, path)?;
+    let written = File::create(&tmp).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&tmp, path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&tmp);
+    }
+    written?;
     sync(dir)
 }
 
@@ -367,8 +372,9 @@ pub(super) fn settle(dir: &Path, fresh: &Path, old: &Path) -> io::Result<()> {
 
 /// Whether the store has grown so that writing it anew pays.
 pub(super) fn is_overgrown(dir: &Path, limits: &Limits) -> bool {
-    /// What may lie beside the biggest pack before it counts. 64 MiB: nothing on a disk that holds containers.
-    const SLACK: u64 = 64 * 1024 * 1024;
+    /// What may lie beside the biggest pack, and beyond its weight once more, before it counts: so a store stays below
+    /// three times what a clone weighs, and is not written anew for each small change of a big one.
+    const SLACK: u64 = 512 * 1024;
     let mut sizes: Vec<u64> = fs::read_dir(dir.join("objects/pack"))
         .into_iter()
         .flatten()
@@ -379,6 +385,5 @@ pub(super) fn is_overgrown(dir: &Path, limits: &Limits) -> bool {
         .collect();
     sizes.sort_unstable();
     let biggest = sizes.pop().unwrap_or(0);
-    sizes.len() + 1 > limits.packs
-        || (sizes.len() > 3 && sizes.iter().sum::<u64>() > biggest.saturating_add(SLACK))
+    sizes.len() + 1 > limits.packs || sizes.iter().sum::<u64>() > biggest.saturating_add(SLACK)
 }

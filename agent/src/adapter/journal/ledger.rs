@@ -107,7 +107,11 @@ impl Loaded {
         for good in &ledger.good {
             if let Err(error) = state(vault, good.content()) {
                 match error {
-                    VaultError::Sled(_) | VaultError::Sync(_) => return Err(error),
+                    VaultError::Sled(_)
+                    | VaultError::Io(_)
+                    | VaultError::Sync(_)
+                    | VaultError::Room(_)
+                    | VaultError::Copy => return Err(error),
                     VaultError::Damaged(_) | VaultError::Missing(_) => {
                         loaded.warnings.push(format!(
                             "the good revision {} is not complete: {error}",
@@ -165,6 +169,7 @@ impl Loaded {
 }
 
 /// One durable change.
+#[derive(Clone, Copy)]
 pub(super) enum Step<'a> {
     Trial(Option<&'a Trial>),
     Good(&'a GoodRevision, &'a Resolved),
@@ -180,8 +185,14 @@ pub(super) enum Step<'a> {
     Adopt(&'a [AdoptedSet]),
 }
 
-/// Takes one step: on disk first, then in memory. A step that changes nothing writes nothing.
-pub(super) fn take(vault: &Vault, loaded: &mut Loaded, step: Step<'_>) -> Result<(), VaultError> {
+/// Takes one step: on disk first, then in memory. A step that changes nothing writes nothing, and asks for no room.
+/// `room` is asked with the bytes of the contents that come.
+pub(super) fn take(
+    vault: &Vault,
+    loaded: &mut Loaded,
+    step: Step<'_>,
+    room: impl FnOnce(u64) -> Result<(), VaultError>,
+) -> Result<(), VaultError> {
     let mut next = loaded.ledger.clone();
     let mut contents: Vec<(&ContentId, &[u8])> = Vec::new();
     let mut state: Option<(ContentId, Vec<u8>)> = None;
@@ -243,6 +254,7 @@ pub(super) fn take(vault: &Vault, loaded: &mut Loaded, step: Step<'_>) -> Result
     }
     let sequence = loaded.sequence + 1;
     changes.push(put(SEQUENCE, &sequence));
+    room(contents.iter().map(|(_, bytes)| bytes.len() as u64).sum())?;
     let places = vault.apply(&contents, &changes)?;
 
     loaded.sequence = sequence;
@@ -438,7 +450,7 @@ pub(super) fn needed(
             // What is tried was never kept here, or not any more.
             Err(VaultError::Missing(_)) if trials_own && Some(content) == trial => {}
             Err(VaultError::Missing(_) | VaultError::Damaged(_)) => return Ok(None),
-            Err(error @ (VaultError::Sled(_) | VaultError::Sync(_))) => return Err(error),
+            Err(error) => return Err(error),
         }
         needed.insert(content.clone());
     }

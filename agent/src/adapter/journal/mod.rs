@@ -1,8 +1,13 @@
 //! What is remembered, in sled: authenticated, durable, bounded; and the floor file and the trust file beside it.
 //!
-//! Owns `journal/`, `journal.damaged-<n>/`, `journal.opening`, `floor` and `trust-set` in the state directory. The ledger is kept in
-//! memory and loaded at open; every change is on disk before it shows there. Refuses what does not carry this device's
-//! own authentication: it counts as not there, and is reported.
+//! Owns `journal/` (with `journal.new`, `journal.old` and `journal.damaged-<n>/` beside it), `journal.opening`, `floor`,
+//! `trust-set` and `reserve/` in the state directory. The ledger is kept in memory and loaded at open; every change is on
+//! disk before it shows there. Refuses what does not carry this device's own authentication: it counts as not there, and
+//! is reported.
+//!
+//! Before sled is given anything to write the disk is looked at: one that is full, read-only or failing gets no write,
+//! and the journal is never set aside for it. Meanwhile what is good is read, from a copy in memory if need be. What
+//! goes back to last-good may use the reserve; the status may not.
 //!
 //! A journal that does not open is set aside (the last two are kept) and started empty. sled can also panic, which ends
 //! the process in a release: an open that did not end is counted beside the journal, and after three in a row the
@@ -14,31 +19,30 @@
 
 mod floor_file;
 mod ledger;
+mod opening;
+mod place;
 mod trust_file;
 mod vault;
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::adapter::durable;
-use crate::adapter::state_dir::{DeviceKey, StateDir};
+use crate::adapter::room::{self, Reserve};
+use crate::adapter::state_dir::DeviceKey;
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{
     AdoptedSet, Deferral, Deployment, Floor, GoodRevision, Inventory, Ledger, Pin, Refusal, Trial,
 };
 use crate::domain::outcome::Report;
 use crate::domain::revision::{CommitId, ContentId, Timestamp, TreeId};
+use crate::domain::storage::Storage;
 use crate::gate::Healthy;
 use crate::port::journal::{Journal, JournalError, Paused};
 use floor_file::{FloorFile, Reading};
 use ledger::{Loaded, Step};
-use trust_file::{Past, TrustFile, agree, serial};
+use opening::{open_copy, open_home};
+use trust_file::{TrustFile, serial};
 use vault::{Vault, VaultError};
-
-/// How many damaged journals are kept for whoever looks into it: they may be big.
-const SET_ASIDE: usize = 2;
-/// So many opens in a row that did not end set the journal aside: one or two may be a power cut or a killed command.
-const UNFINISHED: u32 = 3;
 
 /// An opened journal, and what had to be done for it.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ pub struct Store {
     key: DeviceKey,
     floor_file: FloorFile,
     trust_file: TrustFile,
+    reserve: Reserve,
     inner: RefCell<Inner>,
 }
 
@@ -65,171 +70,161 @@ pub struct Store {
 struct Inner {
     /// `None` after an error: sled stops for good at its first one, so the next use opens it again.
     vault: Option<Vault>,
+    place: Place,
     loaded: Loaded,
 }
 
+/// Where the open database lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// In the state directory.
+    Home,
+    /// In memory, for reading.
+    Copy(PathBuf),
+}
+
 impl Store {
-    /// Opens the journal of a state directory.
-    ///
-    /// # Errors
-    /// Where the system refuses (full disk, rights). Damage is no error: it is set aside and reported.
-    pub fn open(state: &StateDir) -> Result<Opened, JournalError> {
-        let dir = state.path();
-        let journal = dir.join("journal");
-        let mut warnings = Vec::new();
-        let mut damaged = None;
-
-        let unfinished = unfinished_opens(dir);
-        if unfinished >= UNFINISHED {
-            let why = format!("it ended the agent {unfinished} times in a row while being opened");
-            damaged = Some(
-                set_aside(dir, &why)
-                    .map_err(|cause| failed("set a damaged journal aside", cause))?,
-            );
+    /// Ends with the process: all is durable, and nothing is left to close that could fail.
+    pub fn leave(&self) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(vault) = inner.vault.take() {
+            vault.leave();
         }
-        note_opening(dir, if damaged.is_some() { 1 } else { unfinished + 1 });
-        let first = open_vault(&journal, state.key());
-        let (vault, loaded) = match first {
-            Ok(opened) => opened,
-            // Nothing was ever remembered here: a first start that was cut off.
-            Err(error) if vault::is_damage(&error) && is_first_start(dir) => {
-                std::fs::remove_dir_all(&journal)
-                    .map_err(|cause| failed("be started anew", cause))?;
-                open_vault(&journal, state.key())
-                    .map_err(|cause| failed("be started anew", cause))?
-            }
-            Err(error) if vault::is_damage(&error) => {
-                let why = chain(&error);
-                damaged = Some(
-                    set_aside(dir, &why)
-                        .map_err(|cause| failed("set a damaged journal aside", cause))?,
-                );
-                open_vault(&journal, state.key())
-                    .map_err(|cause| failed("be started anew", cause))?
-            }
-            Err(error) => {
-                forget_opening(dir);
-                return Err(failed("be opened", error));
-            }
-        };
-        let mut loaded = loaded;
-        warnings.append(&mut loaded.warnings);
-
-        let begins_anew = loaded.sequence == 0;
-        let floor_file = FloorFile::new(dir);
-        let floor = floor_file.read();
-        let past = match &floor {
-            Ok(Reading::Absent) => Past::Known,
-            Ok(Reading::Whole(_) | Reading::Half(_) | Reading::Damaged) | Err(_) if begins_anew => {
-                Past::Lost
-            }
-            Ok(Reading::Whole(_) | Reading::Half(_) | Reading::Damaged) | Err(_) => Past::Known,
-        };
-        match floor {
-            Ok(Reading::Absent) => {}
-            Ok(Reading::Whole(record)) => {
-                older(&record, &mut loaded, damaged.as_ref(), &mut warnings)
-            }
-            Ok(Reading::Half(record)) => {
-                warnings.push("one slot of the floor file is damaged; the other is whole, and was copied back".to_owned());
-                if let Err(error) = floor_file.write(&record.floor, record.sequence) {
-                    warnings.push(format!("the floor file cannot be mended: {error}"));
-                }
-                older(&record, &mut loaded, damaged.as_ref(), &mut warnings);
-            }
-            Ok(Reading::Damaged) => {
-                warnings.push(
-                    "both slots of the floor file are damaged: the floor's other copies count"
-                        .to_owned(),
-                );
-            }
-            Err(error) => warnings.push(format!("the floor file cannot be read: {error}")),
-        }
-        let trust_file = TrustFile::new(dir, state.key());
-        let agreed = agree(
-            trust_file.read(),
-            &loaded.ledger.adopted,
-            loaded.adopted_copy(),
-            past,
-        );
-        loaded.ledger.trust_lost.clone_from(&agreed.lost);
-        warnings.extend(agreed.warning);
-        if agreed.mark_lost
-            && let Err(error) = trust_file.mark_lost()
-        {
-            warnings.push(format!(
-                "the loss of the trust sets cannot be written down: {error}"
-            ));
-        }
-        if agreed.mend_file
-            && let Err(error) = trust_file.write(&agreed.sets)
-        {
-            warnings.push(format!("the trust file cannot be mended: {error}"));
-        }
-        let store = Self {
-            dir: dir.to_owned(),
-            key: state.key().clone(),
-            floor_file,
-            trust_file,
-            inner: RefCell::new(Inner {
-                vault: Some(vault),
-                loaded,
-            }),
-        };
-        if agreed.mend_journal {
-            store.change("mend its copy of the trust sets", Step::Adopt(&agreed.sets))?;
-        }
-        store
-            .sweep()
-            .map_err(|cause| failed("drop what is not needed any more", cause))?;
-        forget_opening(dir);
-        Ok(Opened {
-            journal: store,
-            damaged,
-            warnings,
-        })
+        inner.leave_copy();
     }
 
     /// Runs `use_it` on the database, opening it again where an error closed it.
     fn with<T>(
         &self,
-        use_it: impl FnOnce(&Vault, &mut Loaded) -> Result<T, VaultError>,
+        use_it: impl FnOnce(&Vault, &Place, &mut Loaded) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         let inner = &mut *self.inner.borrow_mut();
         let vault = match inner.vault.take() {
             Some(vault) => vault,
-            None => {
-                let (vault, mut loaded) = open_vault(&self.dir.join("journal"), &self.key)?;
-                loaded.ledger.report = inner.loaded.ledger.report.take();
-                loaded.saved_report = None;
-                loaded.sequence = loaded.sequence.max(inner.loaded.sequence);
-                let before = &mut inner.loaded.ledger;
-                loaded.ledger.trust_lost = before.trust_lost.take();
-                if serial(&before.adopted) > serial(&loaded.ledger.adopted) {
-                    loaded.ledger.adopted = std::mem::take(&mut before.adopted);
-                }
-                inner.loaded = loaded;
-                vault
-            }
+            None => self.open_again(inner)?,
         };
-        let result = use_it(&vault, &mut inner.loaded);
+        let result = use_it(&vault, &inner.place, &mut inner.loaded);
         match &result {
-            Ok(_) | Err(VaultError::Missing(_) | VaultError::Damaged(_)) => {
-                inner.vault = Some(vault)
-            }
-            Err(VaultError::Sled(_) | VaultError::Sync(_)) => {}
+            Ok(_)
+            | Err(
+                VaultError::Missing(_)
+                | VaultError::Damaged(_)
+                | VaultError::Room(_)
+                | VaultError::Copy,
+            ) => inner.vault = Some(vault),
+            Err(VaultError::Sled(_) | VaultError::Io(_)) => {}
+            // What a failed sync leaves on disk nobody knows, and a second one would say that all is well: the next use
+            // writes all of it anew, from what this handle has written to the system.
+            Err(VaultError::Sync(_)) => vault.leave(),
         }
         result
     }
 
+    /// Opens the database again, or a copy of it while the disk takes no write.
+    fn open_again(&self, inner: &mut Inner) -> Result<Vault, VaultError> {
+        let home = room::probe(&self.dir, room::ONE_CHANGE)
+            .map_err(VaultError::Room)
+            .and_then(|()| open_home(&self.dir, &self.key));
+        let (vault, mut loaded, place) = match home {
+            Ok((vault, loaded)) => (vault, loaded, Place::Home),
+            Err(error) if Storage::behind(&error).is_some() => open_copy(&self.dir, &self.key)
+                .map_err(|again| {
+                    tracing::debug!(error = chain(&again), "no copy of the journal opens either");
+                    error
+                })?,
+            Err(error) => return Err(error),
+        };
+        loaded.ledger.report = inner.loaded.ledger.report.take();
+        loaded.saved_report = None;
+        loaded.sequence = loaded.sequence.max(inner.loaded.sequence);
+        let before = &mut inner.loaded.ledger;
+        loaded.ledger.trust_lost = before.trust_lost.take();
+        if serial(&before.adopted) > serial(&loaded.ledger.adopted) {
+            loaded.ledger.adopted = std::mem::take(&mut before.adopted);
+        }
+        inner.loaded = loaded;
+        inner.leave_copy();
+        inner.place = place;
+        Ok(vault)
+    }
+
     /// One durable change: contents first, then all records together, then memory.
     fn change(&self, what: &str, step: Step<'_>) -> Result<(), JournalError> {
-        self.with(|vault, loaded| ledger::take(vault, loaded, step))
-            .map_err(|cause| failed(what, cause))
+        let mut done = self.try_change(step);
+        if matches!(done, Err(VaultError::Copy)) {
+            // The disk takes writes again.
+            self.inner.borrow_mut().close();
+            done = self.try_change(step);
+        }
+        done.map_err(|cause| failed(what, cause))
+    }
+
+    fn try_change(&self, step: Step<'_>) -> Result<(), VaultError> {
+        self.with(|vault, place, loaded| {
+            ledger::take(vault, loaded, step, |contents| {
+                self.look_for_room(step, contents)?;
+                match place {
+                    Place::Home => Ok(()),
+                    Place::Copy(_) => Err(VaultError::Copy),
+                }
+            })
+        })
+    }
+
+    /// Looks for room for one change. All but the status may use what is held back.
+    fn look_for_room(&self, step: Step<'_>, contents: u64) -> Result<(), VaultError> {
+        // A quarter for what sled and the seals add to them.
+        let bytes = room::ONE_CHANGE + contents + contents / 4;
+        let mut found = room::look(&self.dir, bytes);
+        if let Err(error) = &found
+            && Storage::of(error) == Some(Storage::Full)
+            && !matches!(step, Step::Report(_))
+            && self.reserve.release()
+        {
+            found = room::look(&self.dir, bytes);
+        }
+        found.map_err(VaultError::Room)
+    }
+
+    /// Writes a file of ours, with what is held back where there is no other room.
+    fn with_room(&self, write: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+        match write() {
+            Err(error) if Storage::of(&error) == Some(Storage::Full) && self.reserve.release() => {
+                write()
+            }
+            done => done,
+        }
+    }
+
+    /// Writes the database anew where it has outgrown what is in it. A failure costs nothing: the old one stays.
+    fn shrink(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        let Some(vault) = inner
+            .vault
+            .take_if(|vault| inner.place == Place::Home && vault.is_overgrown())
+        else {
+            return;
+        };
+        let done = place::write_fresh(&self.dir, &vault);
+        match done {
+            Ok(()) => {
+                drop(vault);
+                if let Err(error) = place::swap(&self.dir) {
+                    tracing::warn!(%error, "the journal's fresh database is not in place yet");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = chain(&error),
+                    "the journal could not be written anew"
+                );
+                inner.vault = Some(vault);
+            }
+        }
     }
 
     fn sweep(&self) -> Result<(), VaultError> {
-        self.with(|vault, loaded| match ledger::needed(vault, loaded)? {
+        self.with(|vault, _, loaded| match ledger::needed(vault, loaded)? {
             Some(needed) => vault.sweep(&needed),
             // A state that cannot be read may need anything: nothing is dropped.
             None => Ok(()),
@@ -237,29 +232,24 @@ impl Store {
     }
 }
 
-fn open_vault(journal: &Path, key: &DeviceKey) -> Result<(Vault, Loaded), VaultError> {
-    let vault = Vault::open(journal, key)?;
-    let loaded = Loaded::load(&vault)?;
-    Ok((vault, loaded))
+impl Inner {
+    /// The next use opens it again.
+    fn close(&mut self) {
+        self.vault = None;
+        self.leave_copy();
+    }
+
+    fn leave_copy(&mut self) {
+        if let Place::Copy(copy) = std::mem::replace(&mut self.place, Place::Home) {
+            place::forget(&copy);
+        }
+    }
 }
 
-/// Compares the journal's sequence with the one the floor file was written at, and goes on from the higher one.
-fn older(
-    record: &floor_file::Record,
-    loaded: &mut Loaded,
-    damaged: Option<&String>,
-    warnings: &mut Vec<String>,
-) {
-    if loaded.sequence >= record.sequence {
-        return;
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.inner.borrow_mut().close();
     }
-    if damaged.is_none() {
-        warnings.push(format!(
-            "the journal is older than the floor file says (change {} where there was {}): it was damaged or put back",
-            loaded.sequence, record.sequence
-        ));
-    }
-    loaded.sequence = record.sequence;
 }
 
 fn failed(what: &str, cause: impl std::error::Error + Send + Sync + 'static) -> JournalError {
@@ -280,66 +270,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Moves the journal to `journal.damaged-<n>` and drops the oldest ones. Returns what happened, for people.
-fn set_aside(dir: &Path, why: &str) -> std::io::Result<String> {
-    let mut kept: Vec<u64> = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let number: Option<u64> = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("journal.damaged-"))
-            .and_then(|number| number.parse().ok());
-        kept.extend(number);
-    }
-    kept.sort_unstable();
-    let next = kept.last().map_or(1, |last| last + 1);
-    let place = |n: u64| dir.join(format!("journal.damaged-{n}"));
-    let journal = dir.join("journal");
-    if journal.symlink_metadata().is_err() {
-        return Ok(format!("the journal was started anew: {why}"));
-    }
-    std::fs::rename(&journal, place(next))?;
-    let too_many = (kept.len() + 1).saturating_sub(SET_ASIDE);
-    for old in kept.iter().take(too_many) {
-        // Only room: the next time tries again.
-        let _ = std::fs::remove_dir_all(place(*old));
-    }
-    durable::sync_dir(dir)?;
-    Ok(format!(
-        "the journal was damaged and set aside as {}: {why}",
-        place(next).display()
-    ))
-}
-
-/// Whether no journal was ever opened to its end here: the trust file is written by the first open, before anything else can
-/// be remembered.
-fn is_first_start(dir: &Path) -> bool {
-    ["trust-set", "floor"]
-        .iter()
-        .all(|name| dir.join(name).symlink_metadata().is_err())
-}
-
-fn unfinished_opens(dir: &Path) -> u32 {
-    std::fs::read_to_string(dir.join("journal.opening"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
-}
-
-/// Not synced: it has to outlive the process, not the power; a cut is no fault of the journal's.
-fn note_opening(dir: &Path, count: u32) {
-    use std::io::Write as _;
-    let written = std::fs::File::create(dir.join("journal.opening"))
-        .and_then(|mut file| writeln!(file, "{count}"));
-    if let Err(error) = written {
-        tracing::debug!(%error, "cannot count this open of the journal");
-    }
-}
-
-fn forget_opening(dir: &Path) {
-    let _ = std::fs::remove_file(dir.join("journal.opening"));
-}
-
 impl Journal for Store {
     fn ledger(&self) -> Ledger {
         self.inner.borrow().loaded.ledger.clone()
@@ -356,12 +286,12 @@ impl Journal for Store {
     }
 
     fn kept_state(&self, content: &ContentId) -> Result<DesiredState, JournalError> {
-        self.with(|vault, _| ledger::state(vault, content))
+        self.with(|vault, _, _| ledger::state(vault, content))
             .map_err(|cause| failed("give a kept revision", cause))
     }
 
     fn contents(&self, ids: &[ContentId]) -> Result<Contents, JournalError> {
-        self.with(|vault, _| {
+        self.with(|vault, _, _| {
             let mut contents = Contents::new();
             for id in ids {
                 if !contents.contains_key(id) {
@@ -412,6 +342,7 @@ impl Journal for Store {
             // The revision is good and kept; what is left over goes at the next sweep.
             tracing::warn!(%error, "cannot drop contents that are not needed any more");
         }
+        self.shrink();
         Ok(good)
     }
 
@@ -444,7 +375,7 @@ impl Journal for Store {
     }
 
     fn history(&self) -> Result<Vec<Deployment>, JournalError> {
-        self.with(|vault, _| ledger::history(vault))
+        self.with(|vault, _, _| ledger::history(vault))
             .map_err(|cause| failed("give its history", cause))
     }
 
@@ -482,8 +413,7 @@ impl Journal for Store {
                 cause: None,
             });
         }
-        self.trust_file
-            .write(sets)
+        self.with_room(|| self.trust_file.write(sets))
             .map_err(|cause| failed("write the trust file", cause))?;
         self.change("adopt a trust set", Step::Adopt(sets))
     }
@@ -496,9 +426,23 @@ impl Journal for Store {
                 return Ok(());
             }
         }
-        self.floor_file
-            .write(floor, sequence)
+        self.with_room(|| self.floor_file.write(floor, sequence))
             .map_err(|cause| failed("write the floor file", cause))
+    }
+
+    fn hold_room(&self, contents: u64) -> Result<(), JournalError> {
+        self.reserve
+            .hold(contents)
+            .map_err(|cause| failed("hold back room for a rollback", cause))
+    }
+
+    fn give_room(&self) -> bool {
+        self.reserve.release()
+    }
+
+    fn trouble(&self) -> Option<JournalError> {
+        let cause = room::look(&self.dir, room::ONE_CHANGE).err()?;
+        Storage::of(&cause).map(|_| failed("be written", cause))
     }
 
     fn set_floor(&self, floor: &Floor) -> Result<(), JournalError> {

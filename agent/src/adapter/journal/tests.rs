@@ -4,8 +4,11 @@ mod cuts;
 mod damage;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use super::opening::{note_opening, unfinished_opens};
 use super::*;
+use crate::adapter::state_dir::StateDir;
 use crate::domain::desired::{DesiredApp, DesiredFile};
 use crate::domain::history::{DeploymentResult, KEPT};
 use evenkeel_schema::app::OnRemove;
@@ -161,7 +164,7 @@ fn size(dir: &Path) -> u64 {
 }
 
 fn chunk_count(store: &Store) -> usize {
-    store.with(|vault, _| Ok(vault.chunk_count())).unwrap()
+    store.with(|vault, _, _| Ok(vault.chunk_count())).unwrap()
 }
 
 #[test]

@@ -29,11 +29,15 @@ use sha2::Sha256;
 use crate::adapter::durable;
 use crate::adapter::state_dir::DeviceKey;
 use crate::domain::revision::ContentId;
+use crate::domain::storage::Storage;
 
 /// Of sled's cache. The ledger is in memory; what is read later is read once.
 const CACHE: u64 = 1024 * 1024;
 /// Of the log. A quarter of it holds a page of 17 chunks; each clean close pads one segment, so not more than needed.
 const SEGMENT: usize = 128 * 1024;
+/// What a database may weigh beside twice its contents before it is written anew: a fresh one has one segment, and sled
+/// needs two or three to work in.
+const GROWN: u64 = 3 * SEGMENT as u64;
 /// The longest piece of a content, and the longest record that is kept in one piece.
 const CHUNK: usize = 1200;
 /// Layout of a sealed value: this byte, the MAC, the payload.
@@ -50,18 +54,46 @@ const CHUNKS: &str = "chunks";
 /// Why the vault did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum VaultError {
-    /// sled refused, or found itself damaged.
+    /// sled found itself damaged, or used wrongly.
     #[error("the database failed")]
-    Sled(#[from] sled::Error),
+    Sled(#[source] sled::Error),
+    /// The system refused sled something.
+    #[error("the database failed")]
+    Io(#[source] io::Error),
     /// The system refused a sync.
     #[error("the database cannot be synced to disk")]
     Sync(#[source] io::Error),
+    /// There is no room, or no way to write.
+    #[error("its disk takes no write")]
+    Room(#[source] io::Error),
+    /// It is open for reading alone, from a copy.
+    #[error("it is read from a copy, for its disk takes no write")]
+    Copy,
     /// A value is damaged, or was written under another key.
     #[error("`{0}` is damaged, or was written under another key")]
     Damaged(String),
     /// A content is not there.
     #[error("the content {0} is not kept here")]
     Missing(ContentId),
+}
+
+impl From<sled::Error> for VaultError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            // The first error that sled meets is the one it answers with from then on, in words: the number is in them.
+            sled::Error::Io(cause) if cause.raw_os_error().is_none() => {
+                Self::Io(number_in(&cause.to_string()).map_or(cause, io::Error::from_raw_os_error))
+            }
+            sled::Error::Io(cause) => Self::Io(cause),
+            other => Self::Sled(other),
+        }
+    }
+}
+
+/// The number in the `Debug` text of a system error.
+fn number_in(text: &str) -> Option<i32> {
+    let (_, after) = text.split_once("Os { code: ")?;
+    after.split_once(',')?.0.parse().ok()
 }
 
 /// One change of a named record.
@@ -80,10 +112,15 @@ pub(super) struct Record {
 }
 
 #[derive(Debug)]
-pub(super) struct Vault {
+struct Handles {
     db: sled::Db,
     records: sled::Tree,
     chunks: sled::Tree,
+}
+
+#[derive(Debug)]
+pub(super) struct Vault {
+    handles: Option<Handles>,
     dir: PathBuf,
     key: DeviceKey,
     synced: RefCell<BTreeSet<OsString>>,
@@ -92,7 +129,7 @@ pub(super) struct Vault {
 impl Vault {
     /// Opens the database in `dir`, or makes it. What comes from damage and what from the moment: [`is_damage`].
     pub(super) fn open(dir: &Path, key: &DeviceKey) -> Result<Self, VaultError> {
-        drop_unfinished_snapshots(dir).map_err(sled::Error::from)?;
+        drop_unfinished_snapshots(dir).map_err(VaultError::Io)?;
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE)
@@ -100,9 +137,11 @@ impl Vault {
             .flush_every_ms(None)
             .open()?;
         let vault = Self {
-            records: db.open_tree(RECORDS)?,
-            chunks: db.open_tree(CHUNKS)?,
-            db,
+            handles: Some(Handles {
+                records: db.open_tree(RECORDS)?,
+                chunks: db.open_tree(CHUNKS)?,
+                db,
+            }),
             dir: dir.to_owned(),
             key: key.clone(),
             synced: RefCell::default(),
@@ -111,16 +150,61 @@ impl Vault {
         Ok(vault)
     }
 
+    fn handles(&self) -> &Handles {
+        self.handles
+            .as_ref()
+            .expect("they are taken by drop and leave alone, which end the vault")
+    }
+
+    /// Ends without closing: all is durable already, and sled panics where its own last sync fails. The database stays
+    /// locked until the process ends.
+    pub(super) fn leave(mut self) {
+        std::mem::forget(self.handles.take());
+    }
+
+    /// Writes everything into a new database, byte for byte: what is sealed here is sealed there, and what is damaged
+    /// stays so.
+    pub(super) fn copy_to(&self, dir: &Path) -> Result<(), VaultError> {
+        let to = Self::open(dir, &self.key)?;
+        let (from, into) = (self.handles(), to.handles());
+        for (from, into) in [(&from.records, &into.records), (&from.chunks, &into.chunks)] {
+            for entry in from {
+                let (key, sealed) = entry?;
+                into.insert(key, sealed)?;
+            }
+        }
+        to.sync_whole().map_err(VaultError::Sync)
+    }
+
+    /// Whether it weighs far more on disk than what is in it. sled frees segments late, and pads one at each close.
+    pub(super) fn is_overgrown(&self) -> bool {
+        let Ok(weight) = weight(&self.dir) else {
+            return false;
+        };
+        if weight <= GROWN {
+            return false;
+        }
+        let handles = self.handles();
+        let inside: u64 = [&handles.records, &handles.chunks]
+            .into_iter()
+            .flat_map(|tree| tree.iter().flatten())
+            .map(|(key, sealed)| (key.len() + sealed.len()) as u64)
+            .sum();
+        weight > GROWN + 2 * inside
+    }
+
     /// Every record, damaged ones as such.
     pub(super) fn records(&self) -> Result<Vec<Record>, VaultError> {
         let mut found = Vec::new();
-        for entry in &self.records {
+        for entry in &self.handles().records {
             let (key, sealed) = entry?;
             let name = String::from_utf8_lossy(&key).into_owned();
             let (payload, by_id) = match self.open_record(&name, &sealed) {
                 Ok((payload, by_id)) => (Ok(payload), by_id),
-                Err(error @ VaultError::Sled(_)) => return Err(error),
-                Err(error) => (Err(error), None),
+                Err(error @ (VaultError::Damaged(_) | VaultError::Missing(_))) => {
+                    (Err(error), None)
+                }
+                Err(error) => return Err(error),
             };
             found.push(Record {
                 name,
@@ -195,7 +279,7 @@ impl Vault {
         if chunked {
             self.make_durable()?;
         }
-        self.records.apply_batch(batch)?;
+        self.handles().records.apply_batch(batch)?;
         self.make_durable()?;
         Ok(places)
     }
@@ -205,7 +289,7 @@ impl Vault {
         match self.content(id) {
             Ok(_) => return Ok(false),
             Err(VaultError::Missing(_) | VaultError::Damaged(_)) => {}
-            Err(error @ (VaultError::Sled(_) | VaultError::Sync(_))) => return Err(error),
+            Err(error) => return Err(error),
         }
         self.remove_content(id)?;
         let mut at = 0u32;
@@ -214,7 +298,7 @@ impl Vault {
             let (piece, after) = rest.split_at(rest.len().min(CHUNK));
             let key = chunk_key(id, at);
             let sealed = self.seal(CHUNKS, &key, piece);
-            self.chunks.insert(&key, sealed)?;
+            self.handles().chunks.insert(&key, sealed)?;
             rest = after;
             at += 1;
             if rest.is_empty() {
@@ -227,7 +311,7 @@ impl Vault {
     pub(super) fn content(&self, id: &ContentId) -> Result<Vec<u8>, VaultError> {
         let mut bytes = Vec::new();
         let mut any = false;
-        for entry in self.chunks.scan_prefix(id.as_str().as_bytes()) {
+        for entry in self.handles().chunks.scan_prefix(id.as_str().as_bytes()) {
             let (key, sealed) = entry?;
             let piece = self
                 .unseal(CHUNKS, &key, &sealed)
@@ -247,16 +331,21 @@ impl Vault {
     /// Drops one content. Durable with the next change: dropped late is no harm.
     pub(super) fn remove_content(&self, id: &ContentId) -> Result<(), VaultError> {
         let mut batch = sled::Batch::default();
-        for key in self.chunks.scan_prefix(id.as_str().as_bytes()).keys() {
+        for key in self
+            .handles()
+            .chunks
+            .scan_prefix(id.as_str().as_bytes())
+            .keys()
+        {
             batch.remove(key?);
         }
-        Ok(self.chunks.apply_batch(batch)?)
+        Ok(self.handles().chunks.apply_batch(batch)?)
     }
 
     /// Drops every content that is not needed.
     pub(super) fn sweep(&self, needed: &BTreeSet<ContentId>) -> Result<(), VaultError> {
         let mut batch = sled::Batch::default();
-        for key in self.chunks.iter().keys() {
+        for key in self.handles().chunks.iter().keys() {
             let key = key?;
             let known = key
                 .get(..64)
@@ -267,12 +356,12 @@ impl Vault {
                 batch.remove(key);
             }
         }
-        Ok(self.chunks.apply_batch(batch)?)
+        Ok(self.handles().chunks.apply_batch(batch)?)
     }
 
     #[cfg(test)]
     pub(super) fn chunk_count(&self) -> usize {
-        self.chunks.len()
+        self.handles().chunks.len()
     }
 
     fn mac(&self, tree: &str, key: &[u8], payload: &[u8]) -> Hmac<Sha256> {
@@ -306,7 +395,7 @@ impl Vault {
     }
 
     fn make_durable(&self) -> Result<(), VaultError> {
-        self.db.flush()?;
+        self.handles().db.flush()?;
         self.sync_files().map_err(VaultError::Sync)
     }
 
@@ -342,7 +431,7 @@ impl Vault {
     }
 
     fn sync_whole(&self) -> io::Result<()> {
-        self.db.flush().map_err(io::Error::other)?;
+        self.handles().db.flush().map_err(io::Error::other)?;
         self.sync_files()?;
         durable::sync_dir(&self.dir)?;
         match self.dir.parent() {
@@ -352,9 +441,21 @@ impl Vault {
     }
 }
 
+impl Drop for Vault {
+    fn drop(&mut self) {
+        let Some(handles) = self.handles.take() else {
+            return;
+        };
+        // sled's own end syncs, and panics where that fails; after an error of its own it does neither.
+        if handles.db.flush().is_ok() && self.sync_files().is_err() {
+            std::mem::forget(handles);
+        }
+    }
+}
+
 /// Removes snapshots that sled did not finish. It makes one at an open after an unclean end, as `snap.<n>.generating`, and
-/// takes that for a finished one where it was cut off in the middle; then the whole database counts as corrupted. A snapshot
-/// only spares reading the log, which holds everything.
+/// takes that for a finished one where it was cut off in the middle (or the disk was full); then the whole database counts
+/// as corrupted. A snapshot only spares reading the log, which holds everything.
 fn drop_unfinished_snapshots(dir: &Path) -> io::Result<()> {
     for entry in entries(dir)? {
         let entry = entry?;
@@ -365,6 +466,16 @@ fn drop_unfinished_snapshots(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Blocks that the files of a database take.
+fn weight(dir: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bytes = 0;
+    for entry in entries(dir)? {
+        bytes += entry?.metadata()?.blocks() * 512;
+    }
+    Ok(bytes)
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<io::Result<std::fs::DirEntry>>> {
@@ -381,26 +492,28 @@ fn chunk_key(id: &ContentId, at: u32) -> Vec<u8> {
     key
 }
 
-/// Whether an error of opening comes from what is on the disk, so that setting it aside helps. A full disk, missing
-/// rights or a lock still held are of the moment: what is stored is good, and must not be set aside for them.
+/// Whether an error of opening comes from what is on the disk, so that setting it aside helps. A full, read-only or
+/// failing disk, missing rights or a lock still held are of the moment: what is stored is good, and must not be set
+/// aside for them.
 pub(super) fn is_damage(error: &VaultError) -> bool {
     use io::ErrorKind as Kind;
     match error {
-        VaultError::Sled(sled::Error::Io(cause)) => {
-            !matches!(
-                cause.kind(),
-                Kind::PermissionDenied
-                    | Kind::StorageFull
-                    | Kind::QuotaExceeded
-                    | Kind::ReadOnlyFilesystem
-                    | Kind::OutOfMemory
-                    | Kind::WouldBlock
-                    | Kind::Interrupted
-            ) && !cause.to_string().contains("could not acquire lock")
+        VaultError::Io(cause) => {
+            Storage::of(cause).is_none()
+                && !matches!(
+                    cause.kind(),
+                    Kind::PermissionDenied | Kind::OutOfMemory | Kind::WouldBlock | Kind::Interrupted
+                )
+                && !is_locked(error)
                 // No more descriptors (here, or in the whole system).
                 && !matches!(cause.raw_os_error(), Some(23 | 24))
         }
         VaultError::Sled(_) | VaultError::Damaged(_) | VaultError::Missing(_) => true,
-        VaultError::Sync(_) => false,
+        VaultError::Sync(_) | VaultError::Room(_) | VaultError::Copy => false,
     }
+}
+
+/// Whether a former handle still holds the database: sled's threads let go of it a moment late.
+pub(super) fn is_locked(error: &VaultError) -> bool {
+    matches!(error, VaultError::Io(cause) if cause.to_string().contains("could not acquire lock"))
 }

@@ -73,7 +73,7 @@ async fn a_small_disk_is_seen_before_anything_moves() {
     rig.push(&TWO, "two");
     let outcome = rig.settle().await;
     assert!(
-        matches!(&outcome, Outcome::Deferred { reason, .. } if reason == "disk"),
+        matches!(&outcome, Outcome::Deferred { reason, .. } if reason == "DiskFull"),
         "{outcome:?}"
     );
     rig.assert_at(&ONE).await;

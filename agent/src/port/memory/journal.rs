@@ -341,6 +341,18 @@ impl Journal for MemoryJournal {
         self.faults.effect(what, write, |cause| failed(what, cause))
     }
 
+    fn hold_room(&self, _contents: u64) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn give_room(&self) -> bool {
+        false
+    }
+
+    fn trouble(&self) -> Option<JournalError> {
+        None
+    }
+
     fn set_floor(&self, floor: &Floor) -> Result<(), JournalError> {
         check_rises(self.ledger.borrow().floor.as_ref(), floor)?;
         self.change("write the journal's floor", |ledger| {

@@ -88,6 +88,65 @@ fn a_journal_that_does_not_open_is_set_aside_and_two_are_kept() {
 }
 
 #[test]
+fn a_snapshot_that_a_full_disk_left_half_written_costs_nothing() {
+    let device = Device::new();
+    {
+        let (_state, store) = device.store();
+        commit(&store, 1, &revision(1));
+    }
+    let journal = device.path().join("journal");
+    let half = journal.join("snap.00000000000FFFFF.generating");
+    std::fs::File::create(&half)
+        .unwrap()
+        .write_all(b"half of it")
+        .unwrap();
+    let (_state, opened) = device.open();
+    assert_eq!((opened.damaged, opened.warnings), (None, Vec::new()));
+    assert_eq!(opened.journal.ledger().good.len(), 1);
+    assert!(!half.exists());
+}
+
+#[test]
+fn a_database_that_outgrew_its_contents_is_written_anew_and_a_swap_that_was_cut_is_ended() {
+    let device = Device::new();
+    let ledger = {
+        let (_state, store) = device.store();
+        for n in 1..=400 {
+            commit(&store, n, &revision(n));
+            store.append(&deployment(n)).unwrap();
+        }
+        store.ledger()
+    };
+    assert!(size(&device.path().join("journal")) < 1024 * 1024);
+    let (journal, fresh, old) = (
+        device.path().join("journal"),
+        device.path().join("journal.new"),
+        device.path().join("journal.old"),
+    );
+    let whole = |name: &str| {
+        let (_state, opened) = device.open();
+        assert_eq!(
+            (opened.damaged, opened.warnings),
+            (None, Vec::new()),
+            "{name}"
+        );
+        assert_eq!(opened.journal.ledger(), ledger, "{name}");
+        assert!(!fresh.exists() && !old.exists(), "{name}");
+    };
+    whole("nothing happened");
+    // The old one is moved away, and the fresh one is complete.
+    std::fs::rename(&journal, &fresh).unwrap();
+    std::fs::File::create(fresh.join("complete")).unwrap();
+    std::fs::create_dir(&old).unwrap();
+    whole("between the two renames");
+    std::fs::create_dir(&fresh).unwrap();
+    whole("a fresh one that was never complete");
+    std::fs::rename(&journal, &old).unwrap();
+    std::fs::create_dir(&fresh).unwrap();
+    whole("an old one alone, and a fresh one that is not complete");
+}
+
+#[test]
 fn a_journal_that_ends_the_process_each_time_is_set_aside_after_three() {
     let device = Device::new();
     {
