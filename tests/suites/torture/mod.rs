@@ -5,6 +5,7 @@ mod boot;
 mod clock;
 mod engine;
 mod network;
+mod disk;
 mod power;
 mod sigkill;
 mod soak;
