@@ -15,6 +15,7 @@ use crate::cycle::{Again, Agent, Interruption, JOURNAL, Passed, Preview};
 use crate::domain::history::{Deployment, GoodRevision, Ledger, Pin};
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::{CommitId, Timestamp};
+use crate::domain::storage::Storage;
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::{Journal as _, Paused};
@@ -256,7 +257,9 @@ impl<'a, W: World> Daemon<'a, W> {
         self.failures = match &passed.outcome {
             // The remote answers: what waits for something else does not keep it from telling of a fix in time.
             Outcome::Deferred { reason, .. }
-                if self.agent.session.reached.get() && reason != JOURNAL =>
+                if self.agent.session.reached.get()
+                    && reason != JOURNAL
+                    && Storage::of_reason(reason).is_none() =>
             {
                 0
             }

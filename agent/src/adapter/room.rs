@@ -62,7 +62,9 @@ pub(crate) fn look(dir: &Path, bytes: u64) -> io::Result<()> {
         ));
     }
     let blocks = if rustix::process::geteuid().is_root() {
-        seen.f_bfree
+        // What is kept for root is ours, too; what ext4 keeps for itself (2 %, 4096 blocks at most) is nobody's.
+        let for_itself = (seen.f_blocks / 50).min(4096);
+        seen.f_bavail.max(seen.f_bfree.saturating_sub(for_itself))
     } else {
         seen.f_bavail
     };

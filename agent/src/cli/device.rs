@@ -306,9 +306,11 @@ pub(super) fn enter(args: &ConfigArgs, need: Need) -> Result<Entered, Failure> {
             lock: Lock::Others,
             ..Failure::failed(chain(&error))
         },
-        // Of the moment, not of the configuration.
-        _ if Storage::behind(&error).is_some() => Failure::failed(chain(&error)),
-        _ => Failure::usage(chain(&error)),
+        _ => match Storage::behind(&error) {
+            // Of the moment, not of the configuration.
+            Some(storage) => Failure::failed(storage.explain(chain(&error))),
+            None => Failure::usage(chain(&error)),
+        },
     })?;
     let device = match &config.device.id {
         Some(id) => id.clone(),

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 
-use super::room::with_next_move;
 use super::session::{Says, chain};
 use super::{Agent, CycleError};
 use crate::domain::commit::{Extent, HistoryCut, RawCommit, RawHistory};
@@ -48,7 +47,7 @@ impl<W: World> Agent<W> {
                 self.session.unstored.set(storage);
                 let trouble = chain(&error);
                 let trouble = match storage {
-                    Some(storage) => with_next_move(storage, trouble),
+                    Some(storage) => storage.explain(trouble),
                     None => trouble,
                 };
                 (self.local_tip(floor).await, Some(trouble))

@@ -8,7 +8,7 @@ use evenkeel_schema::path::AbsPath;
 
 use super::inventory::services_of;
 use super::newer::Unpulled;
-use super::room::{Ailment, with_next_move};
+use super::room::Ailment;
 use super::session::chain;
 use super::{Agent, CycleError};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
@@ -126,7 +126,7 @@ impl<W: World> Agent<W> {
         }
         if let Some(Ailment { storage, message }) = self.ails() {
             // Nothing is begun from which the way back may not fit.
-            let message = with_next_move(storage, message);
+            let message = storage.explain(message);
             return Ok(Preparation::Waiting(Waiting::new(
                 storage.reason(),
                 message,
@@ -287,7 +287,7 @@ impl<W: World> Agent<W> {
     fn stage(&self, plan: &Plan, contents: &Contents) -> Result<(), Waiting> {
         let files = self.world.files();
         let refused = |error: FilesError| match Storage::behind(&error) {
-            Some(storage) => Waiting::new(storage.reason(), with_next_move(storage, chain(&error))),
+            Some(storage) => Waiting::new(storage.reason(), storage.explain(chain(&error))),
             None => Waiting::new("disk", chain(&error)),
         };
         for step in &plan.steps {

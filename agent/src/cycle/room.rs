@@ -99,16 +99,7 @@ impl<W: World> Agent<W> {
 pub(super) fn ailing(storage: Storage, message: String) -> Outcome {
     Outcome::Deferred {
         reason: storage.reason().to_owned(),
-        message: with_next_move(storage, message),
-    }
-}
-
-/// The message with what a person can do, unless it says so already.
-pub(super) fn with_next_move(storage: Storage, message: String) -> String {
-    if message.contains(storage.next_move()) {
-        message
-    } else {
-        format!("{message}: {storage}: {}", storage.next_move())
+        message: storage.explain(message),
     }
 }
 

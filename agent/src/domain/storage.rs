@@ -64,6 +64,16 @@ impl Storage {
             .find(|one| one.reason() == reason)
     }
 
+    /// A message with what it means and what a person can do, unless it says so already.
+    #[must_use]
+    pub fn explain(self, message: String) -> String {
+        if message.contains(self.next_move()) {
+            message
+        } else {
+            format!("{message}: {self}: {}", self.next_move())
+        }
+    }
+
     /// What a person can do. The device needs nobody to go on after that.
     #[must_use]
     pub const fn next_move(self) -> &'static str {

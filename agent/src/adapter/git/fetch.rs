@@ -22,6 +22,7 @@ use super::{floor_ref, read, store};
 use crate::adapter::git_objects::history;
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::CommitId;
+use crate::domain::storage::Storage;
 use crate::port::source::SourceError;
 
 /// Commits that compaction carries over where the floor does not ask for more: the tip. What a person may go back to is
@@ -69,11 +70,19 @@ impl Inner {
         if *is_settled {
             return Ok(());
         }
-        store::settle(&self.dir, &self.fresh, &self.old)
+        let done = store::settle(&self.dir, &self.fresh, &self.old)
             .and_then(|()| store::sweep(&self.dir))
-            .and_then(|()| store::sweep(&self.fresh))
-            .map_err(|error| store::broken("cannot tidy up after an unclean end", error))?;
-        *is_settled = true;
+            .and_then(|()| store::sweep(&self.fresh));
+        match done {
+            Ok(()) => *is_settled = true,
+            // What is here can be read all the same; the next use tries again.
+            Err(error) if Storage::of(&error).is_some() && self.dir.exists() => {
+                tracing::debug!(%error, "what an unclean end left in the git store stays for now");
+            }
+            Err(error) => {
+                return Err(store::broken("cannot tidy up after an unclean end", error));
+            }
+        }
         Ok(())
     }
 
@@ -164,6 +173,12 @@ impl Inner {
     ) -> Result<RawCommit, SourceError> {
         let mut is_sound = self.is_sound();
         let mut repo = if is_sound {
+            // Of a compaction that was cut off: nobody goes on with it.
+            if self.fresh.exists()
+                && let Err(error) = store::remove(&self.fresh)
+            {
+                tracing::debug!(error = chain(&error), "what is left of a compaction stays");
+            }
             store::open(&self.dir, &self.limits)?
         } else {
             self.fresh(memo)?

@@ -38,6 +38,7 @@ use crate::adapter::git_objects::history::{self, Place};
 use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
+use crate::domain::storage::Storage;
 use crate::domain::tree::Tree;
 use crate::port::source::{Deepened, Source, SourceError};
 use fetch::{Inner, Memo};
@@ -177,8 +178,12 @@ impl Inner {
         self.settle()?;
         let _guard = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let done = work(self);
-        if let Err(SourceError::Store { .. }) = &done {
-            self.suspect();
+        // A disk without room is no damage. One that does not read is: the same bytes elsewhere may be read.
+        if let Err(error @ SourceError::Store { .. }) = &done {
+            match Storage::behind(error) {
+                Some(Storage::Full | Storage::ReadOnly) => {}
+                Some(Storage::Failing) | None => self.suspect(),
+            }
         }
         done
     }

@@ -79,6 +79,12 @@ impl Store {
                 if Storage::behind(&error) != Some(Storage::Failing) {
                     forget_opening(dir);
                 }
+                if Storage::behind(&error).is_some()
+                    && let Ok((vault, loaded, place)) = open_copy(dir, state.key())
+                {
+                    let warning = vec![chain(&error)];
+                    return Self::with_vault(state, reserve, vault, loaded, place, None, warning);
+                }
                 return Err(failed("be opened", error));
             }
         };
