@@ -167,6 +167,7 @@ impl<W: World> Agent<W> {
                 return Ok(Kept {
                     steps: 0,
                     blocked,
+                    storage: None,
                     excluded: None,
                     wellness: Wellness::Unknown,
                 });
