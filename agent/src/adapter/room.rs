@@ -171,7 +171,7 @@ impl Reserve {
         let whole = (0..HELD_INODES).all(|n| dir.join(inode(n)).exists());
         let blocks = fs::metadata(dir.join(BLOCKS)).ok()?;
         let real = blocks.blocks().saturating_mul(512);
-        (whole && real >= blocks.len()).then(|| blocks.len())
+        (whole && real >= blocks.len()).then_some(blocks.len())
     }
 
     fn take(&self, goal: u64) -> io::Result<()> {

@@ -355,7 +355,13 @@ impl Entered {
             journal,
             damaged,
             warnings,
-        } = Store::open(&state).map_err(|error| Failure::failed(chain(&error)))?;
+        } = Store::open(&state).map_err(|error| {
+            let message = format!("{}: {}", config.state_dir.display(), chain(&error));
+            Failure::failed(match Storage::behind(&error) {
+                Some(storage) => storage.explain(message),
+                None => message,
+            })
+        })?;
         if let Some(why) = &untrusted
             && journal.ledger().last_good().is_none()
         {

@@ -50,7 +50,6 @@ pub fn run(args: &Args) -> u8 {
     let served = local.block_on(&runtime, serve(entered, &starts));
     // A fetch that is still under way ends with the process.
     runtime.shutdown_background();
-    device.leave();
     match served {
         Ok(()) => super::code::DONE,
         Err(failure) => failure.tell(),
@@ -125,6 +124,7 @@ async fn serve(entered: device::Entered, starts: &StartsFile) -> Result<(), devi
         .run(Run::Forever, &mut requests, &mut signalled)
         .await;
     stopped(&state_dir);
+    device.leave();
     Ok(())
 }
 
