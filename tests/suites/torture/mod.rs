@@ -3,9 +3,9 @@
 
 mod boot;
 mod clock;
+mod disk;
 mod engine;
 mod network;
-mod disk;
 mod power;
 mod sigkill;
 mod soak;

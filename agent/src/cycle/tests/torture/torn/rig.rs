@@ -114,6 +114,15 @@ impl Journal for Witness {
     fn contents(&self, ids: &[ContentId]) -> Result<Contents, JournalError> {
         self.store.contents(ids)
     }
+    fn hold_room(&self, contents: u64) -> Result<(), JournalError> {
+        self.store.hold_room(contents)
+    }
+    fn give_room(&self) -> bool {
+        self.store.give_room()
+    }
+    fn trouble(&self) -> Option<JournalError> {
+        self.store.trouble()
+    }
     fn spend_try(&self, trial: &Trial) -> Result<(), JournalError> {
         self.done(|store| store.spend_try(trial))
     }
