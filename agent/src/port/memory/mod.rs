@@ -24,4 +24,4 @@ pub(crate) use files::MemoryFiles;
 pub(crate) use journal::MemoryJournal;
 pub(crate) use source::MemorySource;
 pub(crate) use starts::MemoryStarts;
-pub(crate) use world::{DEVICE, MemoryWorld};
+pub(crate) use world::{DEVICE, Heard, MemoryWorld};

@@ -8,7 +8,6 @@ use evenkeel_schema::app::Check;
 use tokio::time::Instant;
 
 use super::{Faults, MemoryEngine, MemoryFiles, MemoryJournal, MemorySource};
-use crate::adapter::report::Hub;
 use crate::domain::revision::Timestamp;
 use crate::port::World;
 use crate::port::clock::Clock;
@@ -211,6 +210,11 @@ impl Clock for MemoryClock {
     }
 }
 
+/// A real reporter that hears everything, too.
+pub(crate) trait Heard: Reporter + std::fmt::Debug {}
+
+impl<R: Reporter + std::fmt::Debug> Heard for R {}
+
 /// Remembers what was told to people.
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
@@ -218,7 +222,7 @@ pub(crate) struct Listener {
     /// Steps that were begun.
     pub(crate) steps: RefCell<Vec<String>>,
     /// The real one, to which all is told, too.
-    pub(crate) also: RefCell<Option<Rc<Hub>>>,
+    pub(crate) also: RefCell<Option<Rc<dyn Heard>>>,
 }
 
 impl Reporter for Listener {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::adapter::report::Hub;
 use crate::daemon::{Answer, Ask, Asked, Daemon, Run, Signal};
-use crate::port::memory::MemoryStarts;
+use crate::port::memory::{Heard, MemoryStarts};
 use crate::port::starts::Starts as _;
 use crate::schedule::starts::Level;
 use crate::tally::Tally;
@@ -188,7 +188,8 @@ async fn a_clean_start_writes_its_count_once_and_forgets_it_once() {
 /// How often the watchdog is fed in so long a time of the agent's life.
 async fn fed(rig: &Rig, span: Duration) -> u64 {
     let hub = Rc::new(Hub::new(Report::default()));
-    rig.world.listener.also.replace(Some(Rc::clone(&hub)));
+    let heard: Rc<dyn Heard> = hub.clone();
+    rig.world.listener.also.replace(Some(heard));
     let starts = MemoryStarts::new(Rc::clone(&rig.world.faults));
     starts.begin();
     let (_asks, mut requests) = mpsc::channel(1);
