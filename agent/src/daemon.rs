@@ -176,6 +176,10 @@ impl<'a, W: World> Daemon<'a, W> {
 
     /// Takes a first request. Says whether a pass has to run for its answer.
     pub async fn begin(&mut self, asked: Asked) -> Pass {
+        if let Err(error) = self.agent.mend().await {
+            let what = crate::cycle::chain(&error);
+            self.agent.session.notice(&self.agent.world, &what);
+        }
         self.take(asked);
         self.serve_queue().await;
         self.agent.interrupt.clear();
@@ -402,6 +406,15 @@ impl<'a, W: World> Daemon<'a, W> {
         let ledger = journal.ledger();
         let target =
             rollback_target(&ledger, rev).map_err(|message| Answer::Failed { code: 2, message })?;
+        let lost = journal.incomplete().map_err(|error| failed(1, &error))?;
+        if lost.contains(target) {
+            let message = format!(
+                "what this device keeps of {} is damaged, and could not be made again: name another revision, or try once \
+                 the remote answers",
+                target.commit().short()
+            );
+            return Err(Answer::Failed { code: 1, message });
+        }
         let pin = Pin {
             commit: target.commit().clone(),
             at: self.agent.world.clock().now(),

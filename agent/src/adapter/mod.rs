@@ -1,6 +1,6 @@
 //! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
 //!
-//! `durable`, `room`, `state_dir` and `git_objects` are what they stand on: our own files, room for them, and git's
+//! `durable`, `room`, `twin`, `state_dir` and `git_objects` are what they stand on: our own files, room for them, and git's
 //! objects, with no port of their own.
 
 pub mod clock;
@@ -16,4 +16,5 @@ pub mod report;
 pub(crate) mod room;
 pub mod starts;
 pub mod state_dir;
+pub(crate) mod twin;
 pub mod units;

@@ -1,7 +1,7 @@
 //! The state directory: whose it is, who may use it now, and the device's own secret.
 //!
 //! Owns the marker file (`format`), the lock (`lock`), the device-local key (`key`) and the persisted device id
-//! (`device-id`). Refuses a directory that is not ours: somebody else's files, another owner, writable by others, or
+//! (`device-id`); all but the lock in two copies, of which one may be damaged or gone. Refuses a directory that is not ours: somebody else's files, another owner, writable by others, or
 //! written by a newer agent. Nothing is changed in a directory that is refused.
 //!
 //! Limits: the lock is `flock`, so a state directory on a network file system without locks cannot be shared safely.
@@ -17,8 +17,12 @@ use evenkeel_schema::name::DeviceId;
 use rustix::fs::{FlockOperation, OFlags};
 
 use super::durable;
+use super::twin::{self, Reading};
 use crate::domain::storage::Storage;
 
+const MARKER_FILE: &str = "format";
+const KEY_FILE: &str = "key";
+const ID_FILE: &str = "device-id";
 /// The marker's text before the number.
 const MARKER: &str = "evenkeel-state ";
 /// The layout that this agent writes.
@@ -28,6 +32,15 @@ const KEY_LEN: usize = 32;
 /// What may stand in a directory that is about to become ours: the rest of a first start that was cut off, and what
 /// mkfs makes on a partition of its own.
 const BEFORE_THE_MARKER: [&str; 3] = ["lock", ".format.tmp", "lost+found"];
+
+/// What the directory's marker says.
+#[derive(Debug, PartialEq, Eq)]
+enum Marker {
+    None,
+    Ours,
+    /// Ours, and to be written again; what is wrong with it.
+    Mend(Option<String>),
+}
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -139,28 +152,25 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         make(path)?;
         check_owner(path)?;
-        let marked = read_marker(path)?;
-        if !marked {
+        let marker = read_marker(path)?;
+        if marker == Marker::None {
             check_empty(path)?;
         }
         let lock = lock(path)?;
-        if !marked {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-                .map_err(system(path, "set its permissions"))?;
-            durable::write(
-                path,
-                "format",
-                format!("{MARKER}{FORMAT}\n").as_bytes(),
-                0o600,
-            )
-            .map_err(system(path, "write its marker"))?;
-        } else if mode(path)? & 0o077 != 0 {
+        if mode(path)? & 0o077 != 0 {
             // systemd's StateDirectory= makes it 0755 before our first start.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
                 .map_err(system(path, "set its permissions"))?;
         }
         sweep(path);
         let mut warnings = Vec::new();
+        if let Marker::Mend(what) = &marker {
+            warnings.extend(what.clone().map(mended));
+        }
+        if marker != Marker::Ours {
+            twin::write(path, MARKER_FILE, &format!("{MARKER}{FORMAT}"))
+                .map_err(system(path, "write its marker"))?;
+        }
         let key = key(path, &mut warnings)?;
         Ok(Self {
             path: path.to_owned(),
@@ -192,26 +202,47 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateDirError::System`].
-    pub fn bind_device(&self, id: &DeviceId) -> Result<Binding, StateDirError> {
-        let file = self.path.join("device-id");
-        match read_small(&file) {
-            Ok(Some(bytes)) => {
-                let text = String::from_utf8_lossy(&bytes);
-                let was = text.trim();
-                if was == id.as_str() {
-                    Ok(Binding::Same)
-                } else {
-                    Ok(Binding::Changed(was.escape_debug().to_string()))
-                }
+    pub fn bind_device(&mut self, id: &DeviceId) -> Result<Binding, StateDirError> {
+        let file = self.path.join(ID_FILE);
+        let reading =
+            twin::read(&self.path, ID_FILE).map_err(system(&file, "read the device id"))?;
+        let (was, binding) = match reading {
+            Reading::Whole(was) => return Ok(binding(&was, id)),
+            Reading::Absent => (id.to_string(), Binding::First),
+            Reading::Half(was, what) => {
+                self.warnings.extend(what.map(mended));
+                let binding = binding(&was, id);
+                (was, binding)
             }
-            Ok(None) => {
-                durable::write(&self.path, "device-id", format!("{id}\n").as_bytes(), 0o600)
-                    .map_err(system(&file, "write the device id"))?;
-                Ok(Binding::First)
+            Reading::Plain(bytes) => {
+                let was = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+                let binding = binding(&was, id);
+                (was, binding)
             }
-            Err(cause) => Err(system(&file, "read the device id")(cause)),
-        }
+            Reading::Damaged => {
+                // Whether the device was renamed cannot be told; its journal and its key are its own all the same.
+                self.warnings.push(format!(
+                    "{}: both copies were damaged: it is {id} from now on",
+                    file.display()
+                ));
+                (id.to_string(), Binding::Same)
+            }
+        };
+        twin::write(&self.path, ID_FILE, &was).map_err(system(&file, "write the device id"))?;
+        Ok(binding)
     }
+}
+
+fn binding(was: &str, id: &DeviceId) -> Binding {
+    if was == id.as_str() {
+        Binding::Same
+    } else {
+        Binding::Changed(was.escape_debug().to_string())
+    }
+}
+
+fn mended(what: String) -> String {
+    format!("{what}: written again from its other copy")
 }
 
 fn system(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StateDirError {
@@ -275,18 +306,24 @@ fn check_owner(path: &Path) -> Result<(), StateDirError> {
     })
 }
 
-/// Whether the marker is there; refused where it is a stranger's or a newer agent's.
-fn read_marker(path: &Path) -> Result<bool, StateDirError> {
-    let Some(bytes) = read_small(&path.join("format")).map_err(system(path, "read its marker"))?
-    else {
-        return Ok(false);
+/// The marker; refused where it is a stranger's or a newer agent's.
+fn read_marker(path: &Path) -> Result<Marker, StateDirError> {
+    let reading = twin::read(path, MARKER_FILE).map_err(system(path, "read its marker"))?;
+    let (text, marker) = match reading {
+        Reading::Absent => return Ok(Marker::None),
+        Reading::Whole(text) => (text, Marker::Ours),
+        Reading::Half(text, what) => (text, Marker::Mend(what)),
+        Reading::Plain(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            (text, Marker::Mend(None))
+        }
+        Reading::Damaged => (String::new(), Marker::None),
     };
-    let format = std::str::from_utf8(&bytes)
-        .ok()
-        .and_then(|text| text.strip_prefix(MARKER))
+    let format = text
+        .strip_prefix(MARKER)
         .and_then(|number| number.trim_end().parse::<u32>().ok());
     match format {
-        Some(FORMAT) => Ok(true),
+        Some(FORMAT) => Ok(marker),
         Some(found) if found > FORMAT => Err(StateDirError::Newer {
             path: path.to_owned(),
             found,
@@ -378,41 +415,54 @@ fn sweep(path: &Path) {
 }
 
 fn key(path: &Path, warnings: &mut Vec<String>) -> Result<DeviceKey, StateDirError> {
-    let file = path.join("key");
-    let known = read_small(&file).map_err(system(&file, "read the device-local key"))?;
-    if let Some(bytes) = known {
-        if let Ok(key) = <[u8; KEY_LEN]>::try_from(bytes.as_slice()) {
-            return Ok(DeviceKey(key));
+    let file = path.join(KEY_FILE);
+    let reading = twin::read(path, KEY_FILE).map_err(system(&file, "read the device-local key"))?;
+    let known = match reading {
+        Reading::Whole(text) => from_hex(&text).map(|key| (key, false)),
+        Reading::Half(text, what) => {
+            warnings.extend(what.map(mended));
+            from_hex(&text).map(|key| (key, true))
         }
-        warnings.push(format!(
-            "{}: damaged ({} bytes instead of {KEY_LEN}): a new key was made, and what the journal holds under the old one is not used",
-            file.display(),
-            bytes.len()
-        ));
+        // As an older agent kept it.
+        Reading::Plain(bytes) => <[u8; KEY_LEN]>::try_from(bytes.as_slice())
+            .ok()
+            .map(|key| (key, true)),
+        Reading::Absent | Reading::Damaged => None,
+    };
+    let (key, is_to_be_written) = match known {
+        Some(known) => known,
+        None => {
+            // A first start has nothing to tell.
+            if file.symlink_metadata().is_ok() {
+                warnings.push(format!(
+                    "{}: damaged, and its copy, too: a new key was made, and what the journal holds under the old one is \
+                     not used",
+                    file.display()
+                ));
+            }
+            let mut key = [0; KEY_LEN];
+            getrandom::fill(&mut key).map_err(|error| {
+                system(&file, "get random bytes for the device-local key")(io::Error::other(error))
+            })?;
+            (key, true)
+        }
+    };
+    if is_to_be_written {
+        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        twin::write(path, KEY_FILE, &text).map_err(system(&file, "write the device-local key"))?;
     }
-    let mut key = [0; KEY_LEN];
-    getrandom::fill(&mut key).map_err(|error| {
-        system(&file, "get random bytes for the device-local key")(io::Error::other(error))
-    })?;
-    durable::write(path, "key", &key, 0o600)
-        .map_err(system(&file, "write the device-local key"))?;
     Ok(DeviceKey(key))
 }
 
-/// A small file's bytes (the first 4 KiB), `None` where there is none. Never follows a symlink.
-fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(4096).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+fn from_hex(text: &str) -> Option<[u8; KEY_LEN]> {
+    let mut key = [0; KEY_LEN];
+    if text.len() != 2 * KEY_LEN || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(key)
 }
 
 #[cfg(test)]

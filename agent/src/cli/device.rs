@@ -301,7 +301,7 @@ pub(super) fn enter(args: &ConfigArgs, need: Need) -> Result<Entered, Failure> {
         },
         Need::State => (Vec::new(), None),
     };
-    let state = StateDir::open(&config.state_dir).map_err(|error| match error {
+    let mut state = StateDir::open(&config.state_dir).map_err(|error| match error {
         StateDirError::Locked { .. } => Failure {
             lock: Lock::Others,
             ..Failure::failed(chain(&error))
@@ -371,8 +371,14 @@ impl Entered {
             .map_err(|error| Failure::usage(chain(&error)))?;
         let report = journal.ledger().report.unwrap_or_default();
         hub.go_on_from(report.clone());
+        let of_the_directory = state.warnings().to_vec();
         let told = [damaged, untrusted.clone()].into_iter().flatten();
-        for warning in told.chain(warnings).chain(doubts) {
+        for warning in of_the_directory
+            .into_iter()
+            .chain(told)
+            .chain(warnings)
+            .chain(doubts)
+        {
             hub.tell(&Event::Notice(warning));
         }
         let settings = settings(&config, &config_file, device.clone(), renamed)?;

@@ -9,6 +9,7 @@ mod inventory;
 mod keep;
 mod limits;
 mod look;
+mod mend;
 mod newer;
 mod observe;
 mod prepare;
@@ -160,6 +161,7 @@ impl<W: World> Agent<W> {
             Ok(floor) => floor,
             Err(outcome) => return Ok(later(outcome)),
         };
+        let ledger = self.world.journal().ledger();
         self.session.phase(&self.world, Phase::Fetching);
         let held_back = self.session.held_back.borrow().clone();
         let newest = match (&ledger.pin, urgency) {
@@ -178,6 +180,7 @@ impl<W: World> Agent<W> {
         {
             return Ok(later(Outcome::Held("nothing was fetched yet".to_owned())));
         }
+        self.mend().await?;
         let ledger = self.world.journal().ledger();
         let now = self.world.clock().now();
         let waits = self.session.waits(ledger.deferred.as_ref(), now);
@@ -260,6 +263,17 @@ impl<W: World> Agent<W> {
             );
             None
         });
+        if let (None, Some(_), None) = (&file, &reference, &ledger.floor) {
+            // The file is written before the ref. So it was here, and what else was is not known.
+            let says = "of journal, floor file and trust file none is there, and the floor in the git store says that this \
+                        device has run before";
+            if let Err(error) = journal.has_run_before(says) {
+                return Err(Outcome::Deferred {
+                    reason: "journal".to_owned(),
+                    message: session::chain(&error),
+                });
+            }
+        }
         match reconcile(file.clone(), reference.clone(), ledger.floor.clone()) {
             FloorVerdict::At(floor) => {
                 let whole = [&file, &reference, &ledger.floor]

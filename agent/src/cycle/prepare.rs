@@ -16,7 +16,7 @@ use crate::domain::history::{Ledger, Refusal, Stage, Trial};
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
 use crate::domain::resource::ResourceId;
-use crate::domain::revision::CommitId;
+use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::storage::Storage;
 use crate::plan::{self, Action, Left, Mode, Plan};
 use crate::port::clock::Clock as _;
@@ -147,9 +147,18 @@ impl<W: World> Agent<W> {
 
     /// Reads what concerns this device and resolves it.
     pub(super) async fn resolve(&self, commit: &VerifiedCommit) -> Result<Resolved, Obstacle> {
+        self.resolve_at(commit.id(), commit.tree()).await
+    }
+
+    /// The same for a commit that was verified before: a good revision's.
+    pub(super) async fn resolve_at(
+        &self,
+        id: &CommitId,
+        of: &TreeId,
+    ) -> Result<Resolved, Obstacle> {
         let reject = |reason: &str, message: String| {
             Obstacle::Rejected(Rejection {
-                commit: commit.id().clone(),
+                commit: id.clone(),
                 reason: reason.to_owned(),
                 message,
             })
@@ -164,10 +173,7 @@ impl<W: World> Agent<W> {
             )),
         };
         let first = resolve::first_documents(&settings.device);
-        let mut tree = source
-            .read(commit.tree(), &first)
-            .await
-            .map_err(unreadable)?;
+        let mut tree = source.read(of, &first).await.map_err(unreadable)?;
         let selection = resolve::apps_of(&settings.device, &settings.labels, &tree)
             .map_err(|problems| reject("schema", problems.to_string()))?;
         if let Some(fleet) = &settings.fleet
@@ -199,7 +205,7 @@ impl<W: World> Agent<W> {
         }
         tree.extend(
             source
-                .read(commit.tree(), &selection.documents())
+                .read(of, &selection.documents())
                 .await
                 .map_err(unreadable)?,
         );

@@ -145,6 +145,8 @@ pub struct Session {
     pub reached: Cell<bool>,
     /// Why nothing new is looked at, after unclean starts.
     pub held_back: RefCell<Option<String>>,
+    /// When what is kept was last looked at.
+    pub(super) looked: Cell<Option<super::mend::Looked>>,
     /// What trust found good before.
     pub memo: RefCell<crate::trust::policy::Memo>,
     /// The deferral that was seen last, and when it is over: by monotonic time, for the wall clock may jump.

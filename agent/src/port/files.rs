@@ -115,6 +115,9 @@ pub trait Files {
     /// Removes staging files left beside these paths.
     fn sweep(&self, paths: &BTreeSet<AbsPath>);
 
+    /// Looks whether the kept copies still are what was kept, and mends them from their twins. What was found, for people.
+    fn check_kept(&self) -> Vec<String>;
+
     /// Free bytes on the file system where a path is or would be; `None` where it cannot be told.
     fn free_bytes(&self, path: &AbsPath) -> Option<u64>;
 }

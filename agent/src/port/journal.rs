@@ -36,6 +36,31 @@ pub trait Journal {
     /// As [`Journal::kept`].
     fn kept_state(&self, content: &ContentId) -> Result<DesiredState, JournalError>;
 
+    /// The good revisions of which something is lost: their state, or a content.
+    ///
+    /// # Errors
+    /// Where it cannot be read at all.
+    fn incomplete(&self) -> Result<Vec<GoodRevision>, JournalError>;
+
+    /// Keeps a good revision complete again, from what it was made from. It takes no other place among the good ones.
+    ///
+    /// # Errors
+    /// Where this is not what the revision was, or cannot be made durable.
+    fn keep_again(&self, good: &GoodRevision, resolved: &Resolved) -> Result<(), JournalError>;
+
+    /// Takes a revision that is lost out of the good ones.
+    ///
+    /// # Errors
+    /// Where it cannot be made durable.
+    fn drop_good(&self, commit: &CommitId) -> Result<(), JournalError>;
+
+    /// Something outside the journal says that this device has run before, and the journal began anew: trust sets that are
+    /// not found in any of their places are lost. Where they are found, this changes nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be made durable.
+    fn has_run_before(&self, says: &str) -> Result<(), JournalError>;
+
     /// Contents by id, of any kept revision.
     ///
     /// # Errors

@@ -124,6 +124,13 @@ pub trait Source {
     /// [`SourceError::Store`] or [`SourceError::TooLarge`].
     async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError>;
 
+    /// Looks whether the local store still is what was written: its checksums, and what its refs name. What can be put right
+    /// without the remote is.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] where it is damaged: the next fetch clones anew.
+    async fn check(&self) -> Result<(), SourceError>;
+
     /// The floor's copy that lives as a ref (`refs/evenkeel/floor/<generation>/<time>`); `None` where there is none.
     ///
     /// # Errors

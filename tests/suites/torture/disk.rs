@@ -173,7 +173,7 @@ fn left_over(dir: &Path) -> Option<PathBuf> {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
-        if path.ends_with("kept") {
+        if path.ends_with("kept") || path.ends_with("journal.copy") {
             continue;
         }
         let is_ours = [".tmp", ".evenkeel", ".lock", ".new", ".old", ".generating"]

@@ -3,6 +3,7 @@
 
 mod boot;
 mod clock;
+mod corrupt;
 mod disk;
 mod engine;
 mod network;

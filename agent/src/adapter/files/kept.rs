@@ -6,10 +6,13 @@
 //! `given-back/`, so that what stands there later becomes an original again, while a restore that a power cut ended
 //! can still be repeated.
 //!
-//! Limits: extended attributes and access control lists are not kept.
+//! What a person made is nowhere else, so it is kept twice: `meta.json` and `data` each have a `.copy` beside them, and
+//! whichever fits its checksum is used and mends the other.
+//!
+//! Limits: extended attributes and access control lists are not kept; of a file over [`TWICE`] there is one copy alone.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +20,7 @@ use evenkeel_schema::path::AbsPath;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::durable;
+use crate::adapter::twin::{self, Reading};
 use crate::domain::resource::CopyReason;
 use crate::domain::revision::ContentId;
 
@@ -25,9 +29,17 @@ const EDITS: usize = 8;
 /// Edits of all paths together. The newest one is kept whatever its size.
 const EDITS_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The longest file that is kept twice: what a device takes of one declared file.
+const TWICE: u64 = 8 * 1024 * 1024;
+
+const META: &str = "meta.json";
+const DATA: &str = "data";
+const DATA_COPY: &str = "data.copy";
 const ORIGINAL: &str = "original";
 const GIVEN_BACK: &str = "given-back";
 const NEW: &str = ".new";
+/// An original that cannot be put back, for whoever looks into it.
+const DAMAGED: &str = "damaged";
 
 /// How a copied file was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +95,11 @@ impl Kept {
         remove_tree(&new)?;
         make_dir(&new)?;
         let content = match data {
-            Some(source) => Some(copy(source, &new.join("data"), 0o600)?),
+            Some(source) => {
+                let content = copy(source, &new.join(DATA), 0o600)?;
+                duplicate(&new, &content)?;
+                Some(content)
+            }
             None => None,
         };
         let meta = meta(content);
@@ -99,10 +115,13 @@ impl Kept {
         if read_meta(&twin).is_ok_and(|known| known == meta) {
             return remove_tree(&new);
         }
-        durable::write(&new, "meta.json", &serde_json::to_vec(&meta)?, 0o600)?;
+        twin::write(&new, META, &serde_json::to_string(&meta)?)?;
         let place = if first {
-            // Left of a copy that lost its meta.json: nothing that could be put back.
-            remove_tree(&home.join(ORIGINAL))?;
+            if home.join(ORIGINAL).symlink_metadata().is_ok() {
+                // A copy that lost its meta.json: nothing that could be put back.
+                remove_tree(&home.join(DAMAGED))?;
+                std::fs::rename(home.join(ORIGINAL), home.join(DAMAGED))?;
+            }
             home.join(ORIGINAL)
         } else {
             edit(&home, latest.map_or(1, |n| n + 1))
@@ -119,13 +138,44 @@ impl Kept {
     pub(super) fn original(&self, path: &AbsPath) -> io::Result<Option<(Meta, PathBuf)>> {
         let home = self.of(path);
         for name in [ORIGINAL, GIVEN_BACK] {
-            match read_meta(&home.join(name)) {
-                Ok(meta) => return Ok(Some((meta, home.join(name).join("data")))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            let copy = home.join(name);
+            // It appears whole, so what is there without its meta.json is damaged, and nothing older takes its place.
+            if copy.symlink_metadata().is_err() {
+                continue;
             }
+            let meta = read_meta(&copy)?;
+            let data = match &meta.what {
+                What::File(content) => whole(&copy, content)?,
+                What::Symlink(_) => copy.join(DATA),
+            };
+            return Ok(Some((meta, data)));
         }
         Ok(None)
+    }
+
+    /// Looks at every copy, and mends one half from the other. What was found, for people.
+    pub(super) fn check(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for home in folders(&self.dir) {
+            for copy in folders(&home) {
+                let name = copy.file_name().and_then(|name| name.to_str());
+                if name == Some(DAMAGED) || name.is_none_or(|name| name.starts_with('.')) {
+                    continue;
+                }
+                match mend(&copy) {
+                    Ok(found) => told.extend(
+                        found
+                            .into_iter()
+                            .map(|what| format!("{what}: written again from its other copy")),
+                    ),
+                    Err(error) => told.push(format!(
+                        "the kept copy {} cannot be put back any more: {error}",
+                        copy.display()
+                    )),
+                }
+            }
+        }
+        told
     }
 
     /// The original has been put back.
@@ -150,7 +200,10 @@ impl Kept {
             let home = entry?.path();
             for number in numbers(&home).unwrap_or_default() {
                 let copy = edit(&home, number);
-                let size = copy.join("data").metadata().map_or(0, |data| data.len());
+                let size: u64 = [DATA, DATA_COPY]
+                    .iter()
+                    .map(|name| copy.join(name).metadata().map_or(0, |data| data.len()))
+                    .sum();
                 let made = copy.metadata()?;
                 all.push(((made.mtime(), made.mtime_nsec(), number), size, copy));
             }
@@ -216,9 +269,82 @@ fn numbers(home: &Path) -> io::Result<Vec<u64>> {
 }
 
 fn read_meta(copy: &Path) -> io::Result<Meta> {
-    let mut bytes = Vec::new();
-    File::open(copy.join("meta.json"))?
-        .take(64 * 1024)
-        .read_to_end(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    let text = match twin::read(copy, META)? {
+        Reading::Whole(text) | Reading::Half(text, _) => text,
+        // As an older agent wrote it.
+        Reading::Plain(bytes) => String::from_utf8(bytes).map_err(io::Error::other)?,
+        Reading::Absent => return Err(io::ErrorKind::NotFound.into()),
+        Reading::Damaged => return Err(damaged("meta.json and its copy are damaged")),
+    };
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn damaged(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The second copy of a copy's data, where it is not too long.
+fn duplicate(copy: &Path, content: &ContentId) -> io::Result<()> {
+    let mut from = File::open(copy.join(DATA))?;
+    if from.metadata()?.len() > TWICE {
+        return Ok(());
+    }
+    let again = self::copy(&mut from, &copy.join(DATA_COPY), 0o600)?;
+    if again == *content {
+        Ok(())
+    } else {
+        Err(damaged("its data changed while it was copied"))
+    }
+}
+
+fn holds(file: &Path, content: &ContentId) -> bool {
+    File::open(file)
+        .and_then(|mut file| super::write::stream(&mut file, |_| Ok(())))
+        .is_ok_and(|found| found == *content)
+}
+
+/// Which of the two files of a copy is what was kept.
+fn whole(copy: &Path, content: &ContentId) -> io::Result<PathBuf> {
+    [DATA, DATA_COPY]
+        .into_iter()
+        .map(|name| copy.join(name))
+        .find(|file| holds(file, content))
+        .ok_or_else(|| damaged("its kept copy is damaged"))
+}
+
+/// Makes both halves of a copy whole; what was damaged.
+fn mend(copy: &Path) -> io::Result<Vec<String>> {
+    let mut told = Vec::new();
+    if let Reading::Half(text, what) = twin::read(copy, META)? {
+        twin::write(copy, META, &text)?;
+        told.extend(what);
+    }
+    let What::File(content) = read_meta(copy)?.what else {
+        return Ok(told);
+    };
+    let from = whole(copy, &content)?;
+    if from.metadata()?.len() > TWICE {
+        return Ok(told);
+    }
+    for name in [DATA, DATA_COPY] {
+        let file = copy.join(name);
+        if holds(&file, &content) {
+            continue;
+        }
+        if file.exists() {
+            told.push(format!("{} was damaged", file.display()));
+        }
+        durable::write(copy, name, &std::fs::read(&from)?, 0o600)?;
+    }
+    Ok(told)
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut all: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    all.sort();
+    all
 }

@@ -304,6 +304,7 @@ impl RootedFiles {
             .original(path)
             .map_err(system("read its kept copy"))?;
         let Some((meta, data)) = original else {
+            tracing::warn!(%path, "what stood here before was kept, and is gone: nothing comes back");
             return self.removed(path);
         };
         let place = self.place(path)?;
@@ -417,6 +418,10 @@ impl Files for RootedFiles {
                 let _ = rustix::fs::unlinkat(dir, &name, AtFlags::empty());
             }
         }
+    }
+
+    fn check_kept(&self) -> Vec<String> {
+        self.kept.check()
     }
 
     fn free_bytes(&self, path: &AbsPath) -> Option<u64> {

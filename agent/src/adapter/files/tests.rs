@@ -434,23 +434,44 @@ fn where_nothing_stood_restore_removes_ours() {
 }
 
 #[test]
-fn a_damaged_copy_is_not_put_back() {
+fn a_damaged_copy_is_mended_from_its_twin_and_never_put_back() {
     let device = Device::new();
     device.write("etc/x", b"a person's");
     let at = path("/etc/x");
     device.files.keep_copy(&at, CopyReason::Original).unwrap();
     device.deploy("/etc/x", b"ours", 0o600);
-    let home = device.top.path().join("state/kept");
-    let data = home
+    let copy = device
+        .top
+        .path()
+        .join("state/kept")
         .join(ContentId::of(b"/etc/x").as_str())
-        .join("original/data");
-    File::create(data)
-        .unwrap()
-        .write_all(b"a persom's")
-        .unwrap();
+        .join("original");
+    let put = |name: &str, bytes: &[u8]| {
+        File::create(copy.join(name))
+            .unwrap()
+            .write_all(bytes)
+            .unwrap();
+    };
+    assert_eq!(device.files.check_kept(), Vec::<String>::new());
+    for name in ["data", "data.copy", "meta.json", "meta.json.copy"] {
+        let good = std::fs::read(copy.join(name)).unwrap();
+        put(name, b"a persom's");
+        let told = device.files.check_kept();
+        assert!(told.len() == 1 && told[0].contains(name), "{told:?}");
+        assert_eq!(std::fs::read(copy.join(name)).unwrap(), good, "{name}");
+        std::fs::remove_file(copy.join(name)).unwrap();
+        assert_eq!(device.files.check_kept(), Vec::<String>::new(), "{name}");
+        assert_eq!(std::fs::read(copy.join(name)).unwrap(), good, "{name}");
+    }
+    put("data", b"a persom's");
+    put("data.copy", b"");
     assert!(device.files.restore(&at).is_err());
+    assert_eq!(device.files.check_kept().len(), 1);
     assert_eq!(device.read("etc/x"), b"ours");
     assert_eq!(device.names(), ["etc", "x"]);
+    put("data.copy", b"a person's");
+    device.files.restore(&at).unwrap();
+    assert_eq!(device.read("etc/x"), b"a person's");
 }
 
 #[test]

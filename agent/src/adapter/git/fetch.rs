@@ -72,7 +72,8 @@ impl Inner {
         }
         let done = store::settle(&self.dir, &self.fresh, &self.old)
             .and_then(|()| store::sweep(&self.dir))
-            .and_then(|()| store::sweep(&self.fresh));
+            .and_then(|()| store::sweep(&self.fresh))
+            .and_then(|()| store::put_right(&self.dir));
         match done {
             Ok(()) => *is_settled = true,
             // What is here can be read all the same; the next use tries again.
@@ -245,7 +246,7 @@ impl Inner {
                 return Ok(());
             }
         }
-        floor_ref::carry(&self.dir, &self.fresh, &repo);
+        floor_ref::carry(&self.dir, &self.fresh, &repo, &self.limits);
         drop(repo);
         self.put_in_place()?;
         self.is_suspect.store(false, Ordering::Relaxed);
@@ -317,7 +318,7 @@ impl Inner {
             }
         }
         let to = store::open(&self.fresh, &self.limits)?;
-        floor_ref::carry(&self.dir, &self.fresh, &to);
+        floor_ref::carry(&self.dir, &self.fresh, &to, &self.limits);
         store::set_tip(&self.fresh, &self.branch, tip)?;
         store::check(&self.fresh, &self.branch, &self.limits)?;
         if let Some(floor) = floor {

@@ -8,8 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
+use gix::objs::Kind;
 
-use super::store::{broken, read_ref, sync, write_durably};
+use super::limits::Limits;
+use super::read::object;
+use super::store::{broken, open, read_ref, sync, write_durably};
 use crate::domain::history::Floor;
 use crate::domain::revision::Timestamp;
 use crate::port::source::SourceError;
@@ -58,14 +61,16 @@ pub(super) fn files(store: &Path) -> Result<Vec<PathBuf>, SourceError> {
     Ok(refs(store)?.into_iter().map(|(_, _, path)| path).collect())
 }
 
-/// The newest floor.
-pub(super) fn read(store: &Path) -> Result<Option<Floor>, SourceError> {
+/// The newest floor. Its commit is in the store wherever a ref was written, so an id that leads to none is damage: the ref
+/// has no checksum of its own.
+pub(super) fn read(store: &Path, limits: &Limits) -> Result<Option<Floor>, SourceError> {
     let Some((generation, time, path)) = refs(store)?.pop() else {
         return Ok(None);
     };
     let Some(id) = read_ref(&path)? else {
         return Ok(None);
     };
+    object(&open(store, limits)?, id, Kind::Commit, "the floor")?;
     let commit = id
         .to_string()
         .parse()
@@ -122,8 +127,8 @@ pub(super) fn write(
 
 /// Carries a readable floor ref over to another store, where its commit is in it. What cannot be carried is lost here
 /// only: the floor has two more copies, and the loop writes this one again.
-pub(super) fn carry(from: &Path, to: &Path, repo: &gix::Repository) {
-    if let Ok(Some(floor)) = read(from)
+pub(super) fn carry(from: &Path, to: &Path, repo: &gix::Repository, limits: &Limits) {
+    if let Ok(Some(floor)) = read(from, limits)
         && let Err(error) = write(to, repo, &floor)
     {
         tracing::warn!(%error, "the floor's ref was not carried over to the new git store");

@@ -207,6 +207,10 @@ impl Inner {
                 match walk {
                     Walk::Same => Descent::Same,
                     Walk::Descends => Descent::Descends,
+                    Walk::NotDescendant if !has(&repo, floor) => Descent::Unknown(
+                        "the git store on this device is older than the floor: it was put back"
+                            .to_owned(),
+                    ),
                     Walk::NotDescendant => Descent::NotDescendant,
                     Walk::Cut => Descent::Unknown(
                         "the history kept on this device does not reach the floor".to_owned(),
@@ -301,8 +305,20 @@ impl Source for GitSource {
         .await
     }
 
+    async fn check(&self) -> Result<(), SourceError> {
+        self.look(|inner| {
+            if !inner.dir.exists() {
+                return Ok(());
+            }
+            store::verify(&inner.dir)?;
+            store::check(&inner.dir, &inner.branch, &inner.limits)
+        })
+        .await
+    }
+
     fn floor_ref(&self) -> Result<Option<Floor>, SourceError> {
-        self.inner.look(|inner| floor_ref::read(&inner.dir))
+        self.inner
+            .look(|inner| floor_ref::read(&inner.dir, &inner.limits))
     }
 
     fn set_floor_ref(&self, floor: &Floor) -> Result<(), SourceError> {
@@ -315,6 +331,11 @@ impl Source for GitSource {
         let repo = store::open(&self.inner.dir, &self.inner.limits)?;
         floor_ref::write(&self.inner.dir, &repo, floor)
     }
+}
+
+/// Whether a commit is in a store.
+fn has(repo: &gix::Repository, id: &CommitId) -> bool {
+    ObjectId::from_hex(id.as_str().as_bytes()).is_ok_and(|id| repo.has_object(id))
 }
 
 fn object_id(text: &str) -> Result<ObjectId, SourceError> {

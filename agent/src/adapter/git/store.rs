@@ -2,7 +2,7 @@
 //! one beside it, swapped in by rename, where it is damaged or has grown too many packs.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -70,8 +70,15 @@ pub(super) fn create(
     };
     gix::ThreadSafeRepository::init_opts(dir, gix::create::Kind::Bare, create, options(limits))
         .map_err(|error| broken(format!("cannot create `{}`", dir.display()), error))?;
-    // Hook samples: nothing here ever runs a hook.
-    let _ = fs::remove_dir_all(dir.join("hooks"));
+    // Hook samples and their like: nothing here ever reads them.
+    for name in ["hooks", "info"] {
+        let _ = fs::remove_dir_all(dir.join(name));
+    }
+    let _ = fs::remove_file(dir.join("description"));
+    for (name, text) in fixtures(hash) {
+        write_durably(&dir.join(name), text.as_bytes())
+            .map_err(|error| broken(format!("cannot create `{}`", dir.display()), error))?;
+    }
     open(dir, limits)
 }
 
@@ -294,6 +301,97 @@ pub(super) fn check(dir: &Path, branch: &str, limits: &Limits) -> Result<(), Sou
     for path in super::floor_ref::files(dir)? {
         if let Some(id) = read_ref(&path)? {
             object(&repo, id, Kind::Commit, "the floor")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every pack and index is what was written: each ends with a checksum of all before it.
+pub(super) fn verify(dir: &Path) -> Result<(), SourceError> {
+    let packs = dir.join("objects/pack");
+    let entries = match fs::read_dir(&packs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(broken(format!("cannot read `{}`", packs.display()), error)),
+    };
+    let kind = hash_of(dir);
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_ours = path
+            .extension()
+            .is_some_and(|ext| ext == "pack" || ext == "idx");
+        if is_ours && !is_right(&path, kind) {
+            return Err(SourceError::Store {
+                what: format!("`{}` is damaged", path.display()),
+                cause: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is_right(path: &Path, kind: HashKind) -> bool {
+    let run = || -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        let tail = u64::try_from(kind.len_in_bytes()).unwrap_or(0);
+        let Some(mut left) = file.metadata()?.len().checked_sub(tail) else {
+            return Ok(false);
+        };
+        let mut hasher = gix::hash::hasher(kind);
+        let mut piece = vec![0; 64 * 1024];
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            let read = file.read(&mut piece[..most])?;
+            if read == 0 {
+                return Ok(false);
+            }
+            hasher.update(&piece[..read]);
+            left -= read as u64;
+        }
+        let mut sum = Vec::new();
+        file.take(tail + 1).read_to_end(&mut sum)?;
+        let made = hasher.try_finalize().map_err(io::Error::other)?;
+        Ok(made.as_slice() == sum.as_slice())
+    };
+    run().unwrap_or(false)
+}
+
+/// The hash function of a store, by what its refs hold; SHA-1 where there is none.
+fn hash_of(dir: &Path) -> HashKind {
+    let tips = fs::read_dir(dir.join("refs/evenkeel/tip"));
+    let long = tips
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| fs::metadata(entry.path()).is_ok_and(|data| data.len() > 2 * 20 + 1));
+    if long {
+        HashKind::Sha256
+    } else {
+        HashKind::Sha1
+    }
+}
+
+/// The two files without which a folder is no repository. They never change, so they are written again where they differ.
+fn fixtures(kind: HashKind) -> [(&'static str, &'static str); 2] {
+    let config = match kind {
+        HashKind::Sha256 => {
+            "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
+        }
+        _ => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+    };
+    [("HEAD", "ref: refs/heads/main\n"), ("config", config)]
+}
+
+/// Puts right what can be without the remote: the store's own fixed files.
+pub(super) fn put_right(dir: &Path) -> io::Result<()> {
+    if !dir.join("refs/evenkeel/tip").is_dir() {
+        return Ok(());
+    }
+    for (name, text) in fixtures(hash_of(dir)) {
+        let path = dir.join(name);
+        if !fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+            tracing::warn!("{}: was damaged, and is written again", path.display());
+            write_durably(&path, text.as_bytes())?;
         }
     }
     Ok(())

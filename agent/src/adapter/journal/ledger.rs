@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::spare::Body;
 use super::trust_file::JournalCopy;
 use super::vault::{Change, Vault, VaultError};
 use crate::domain::desired::{DesiredState, Resolved};
@@ -37,8 +38,8 @@ const SEQUENCE: &str = "sequence";
 const HISTORY_PREFIX: &str = "history/";
 
 /// A good revision as it is stored; the type itself cannot be deserialised by anybody.
-#[derive(Serialize, Deserialize)]
-struct GoodRecord {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GoodRecord {
     commit: CommitId,
     tree: TreeId,
     content: ContentId,
@@ -56,6 +57,13 @@ impl From<&GoodRevision> for GoodRecord {
     }
 }
 
+impl From<GoodRecord> for GoodRevision {
+    /// Of a record that was authenticated when it was read.
+    fn from(record: GoodRecord) -> Self {
+        Self::authenticated(record.commit, record.tree, record.content, record.at)
+    }
+}
+
 /// What was read at open, and is kept in step since.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -68,8 +76,8 @@ pub(super) struct Loaded {
     history: Vec<u64>,
     /// Contents that long records stand in, by the record's name.
     by_id: BTreeMap<String, ContentId>,
-    /// Whether the trust sets' record is there and cannot be used.
-    adopted_damaged: bool,
+    /// Records that are there and cannot be used.
+    damaged: BTreeSet<String>,
     /// What was found and not used.
     pub(super) warnings: Vec<String>,
 }
@@ -88,49 +96,44 @@ impl Loaded {
             match record.payload {
                 Ok(payload) => {
                     if loaded.place(&name, &payload).is_none() {
-                        loaded.adopted_damaged |= name == ADOPTED;
                         loaded.warnings.push(format!(
                             "the journal's record `{name}` cannot be understood: it is not used"
                         ));
+                        loaded.damaged.insert(name);
                     }
                 }
                 Err(error) => {
-                    loaded.adopted_damaged |= name == ADOPTED;
                     loaded
                         .warnings
                         .push(format!("the journal's record {error}: it is not used"));
+                    loaded.damaged.insert(name);
                 }
             }
         }
         loaded.history.sort_unstable();
-        let ledger = &loaded.ledger;
-        for good in &ledger.good {
-            if let Err(error) = state(vault, good.content()) {
-                match error {
-                    VaultError::Sled(_)
-                    | VaultError::Io(_)
-                    | VaultError::Sync(_)
-                    | VaultError::Room(_)
-                    | VaultError::Copy => return Err(error),
-                    VaultError::Damaged(_) | VaultError::Missing(_) => {
-                        loaded.warnings.push(format!(
-                            "the good revision {} is not complete: {error}",
-                            good.commit().short()
-                        ));
-                    }
-                }
-            }
-        }
         Ok(loaded)
     }
 
     /// How the journal's own copy of the trust sets was read.
     pub(super) fn adopted_copy(&self) -> JournalCopy {
-        if self.adopted_damaged {
+        if self.damaged.contains(ADOPTED) {
             JournalCopy::Damaged
         } else {
             JournalCopy::Read
         }
+    }
+
+    /// Whether a record is there and cannot be used.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
+    /// Whether one of the ledger itself is.
+    pub(super) fn is_ledger_damaged(&self) -> bool {
+        let other = [ADOPTED, REPORT];
+        self.damaged
+            .iter()
+            .any(|name| !other.contains(&name.as_str()) && history_number(name).is_none())
     }
 
     /// Puts a record where it belongs; `None` where it is not understood.
@@ -143,7 +146,7 @@ impl Loaded {
             GOOD => {
                 ledger.good = read::<Vec<GoodRecord>>(payload)?
                     .into_iter()
-                    .map(|r| GoodRevision::authenticated(r.commit, r.tree, r.content, r.at))
+                    .map(GoodRevision::from)
                     .collect();
             }
             TRIAL => ledger.trial = Some(read(payload)?),
@@ -183,6 +186,12 @@ pub(super) enum Step<'a> {
     Report(&'a Report),
     Floor(&'a Floor),
     Adopt(&'a [AdoptedSet]),
+    /// Records that cannot be used are dropped; what the second copy says counts, where there is one to take.
+    Mend(Option<&'a Body>),
+    /// A good revision whose contents were lost, made again.
+    KeepAgain(&'a GoodRevision, &'a Resolved),
+    /// A good revision that is lost.
+    DropGood(&'a CommitId),
 }
 
 /// Takes one step: on disk first, then in memory. A step that changes nothing writes nothing, and asks for no room.
@@ -198,20 +207,39 @@ pub(super) fn take(
     let mut state: Option<(ContentId, Vec<u8>)> = None;
     let mut changes = Vec::new();
     let mut history = None;
+    let mut sequence = loaded.sequence + 1;
+    let mut is_older = false;
+    let mut mended = Vec::new();
     match step {
         Step::Trial(trial) => next.trial = trial.cloned(),
         Step::Good(good, resolved) => {
             become_good(&mut next, good);
-            contents.extend(
-                resolved
-                    .state
-                    .files()
-                    .filter_map(|(_, _, file)| resolved.contents.get_key_value(&file.content))
-                    .map(|(id, bytes)| (id, bytes.as_slice())),
-            );
-            contents.sort_unstable();
-            contents.dedup();
+            contents = contents_of(resolved);
             state = Some((good.content().clone(), spell(&resolved.state)));
+        }
+        Step::KeepAgain(good, resolved) => {
+            contents = contents_of(resolved);
+            state = Some((good.content().clone(), spell(&resolved.state)));
+        }
+        Step::DropGood(commit) => next.good.retain(|known| known.commit() != commit),
+        Step::Mend(body) => {
+            // Its loss is told for as long as it is one: see the trust file.
+            mended.extend(
+                loaded
+                    .damaged
+                    .iter()
+                    .filter(|name| *name != ADOPTED)
+                    .cloned(),
+            );
+            changes.extend(mended.iter().map(|name| Change {
+                name: name.clone(),
+                payload: None,
+            }));
+            if let Some(body) = body {
+                sequence = sequence.max(body.sequence + 1);
+                next = body.clone().over(&next);
+                is_older = true;
+            }
         }
         Step::Refuse(refusal) => {
             next.refused.retain(|known| known.commit != refusal.commit);
@@ -242,23 +270,27 @@ pub(super) fn take(
         Step::Adopt(sets) => {
             next.adopted = sets.to_vec();
             next.trust_lost = None;
+            if loaded.damaged.contains(ADOPTED) {
+                changes.push(put(ADOPTED, &next.adopted));
+                mended.push(ADOPTED.to_owned());
+            }
         }
     }
     compare(&loaded.ledger, &next, &mut changes);
     let report_changes = changes.iter().any(|change| change.name == REPORT);
-    if changes.is_empty() && state.is_none() {
+    if changes.is_empty() && state.is_none() && !is_older {
         return Ok(());
     }
     if let Some((id, bytes)) = &state {
         contents.push((id, bytes));
     }
-    let sequence = loaded.sequence + 1;
     changes.push(put(SEQUENCE, &sequence));
     room(contents.iter().map(|(_, bytes)| bytes.len() as u64).sum())?;
     let places = vault.apply(&contents, &changes)?;
 
     loaded.sequence = sequence;
     loaded.ledger = next;
+    loaded.damaged.retain(|name| !mended.contains(name));
     if report_changes {
         loaded.saved_report.clone_from(&loaded.ledger.report);
     }
@@ -281,6 +313,18 @@ pub(super) fn take(
         }
     }
     Ok(())
+}
+
+fn contents_of(resolved: &Resolved) -> Vec<(&ContentId, &[u8])> {
+    let mut contents: Vec<_> = resolved
+        .state
+        .files()
+        .filter_map(|(_, _, file)| resolved.contents.get_key_value(&file.content))
+        .map(|(id, bytes)| (id, bytes.as_slice()))
+        .collect();
+    contents.sort_unstable();
+    contents.dedup();
+    contents
 }
 
 /// Puts a revision in front of the good ones: a revision with the same content gives up its place, and what is beyond
@@ -432,6 +476,16 @@ pub(super) fn history(vault: &Vault) -> Result<Vec<Deployment>, VaultError> {
 pub(super) fn state(vault: &Vault, content: &ContentId) -> Result<DesiredState, VaultError> {
     let bytes = vault.content(content)?;
     serde_json::from_slice(&bytes).map_err(|_| VaultError::Damaged(content.to_string()))
+}
+
+/// Whether a kept state and each of its contents can be read.
+pub(super) fn check_kept(vault: &Vault, content: &ContentId) -> Result<(), VaultError> {
+    let state = state(vault, content)?;
+    let ids: BTreeSet<&ContentId> = state.files().map(|(_, _, file)| &file.content).collect();
+    for id in ids {
+        vault.content(id)?;
+    }
+    Ok(())
 }
 
 /// Every content that something kept needs; `None` where a kept state cannot be read, and may need anything.

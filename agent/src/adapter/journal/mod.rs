@@ -1,6 +1,8 @@
-//! What is remembered, in sled: authenticated, durable, bounded; and the floor file and the trust file beside it.
+//! What is remembered, in sled: authenticated, durable, bounded; and beside it the ledger's second copy, the floor file
+//! and the trust file.
 //!
-//! Owns `journal/` (with `journal.new`, `journal.old` and `journal.damaged-<n>/` beside it), `journal.opening`, `floor`,
+//! Owns `journal/` (with `journal.new`, `journal.old` and `journal.damaged-<n>/` beside it), `journal.opening`,
+//! `journal.copy`, `floor`,
 //! `trust-set` and `reserve/` in the state directory. The ledger is kept in memory and loaded at open; every change is on
 //! disk before it shows there. Refuses what does not carry this device's own authentication: it counts as not there, and
 //! is reported.
@@ -13,18 +15,21 @@
 //! the process in a release: an open that did not end is counted beside the journal, and after three in a row the
 //! journal is set aside too, so that the agent never loops.
 //!
-//! Limits: one user at a time (the state directory's lock); what was refused, tried or paused since the floor last
-//! moved can be forgotten unnoticed where a flipped byte takes sled back in time; the floor cannot, nor can a revision
-//! become good by it.
+//! A flipped byte can take sled back in time without a word. That is noticed by the second copy, from which the ledger is
+//! written again; the history and the contents of revisions that went with it are told to be lost, and the contents are
+//! made again by the loop.
+//!
+//! Limits: one user at a time (the state directory's lock).
 
 mod floor_file;
 mod ledger;
 mod opening;
 mod place;
+mod spare;
 mod trust_file;
 mod vault;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
 use crate::adapter::room::{self, Reserve};
@@ -41,6 +46,7 @@ use crate::port::journal::{Journal, JournalError, Paused};
 use floor_file::{FloorFile, Reading};
 use ledger::{Loaded, Step};
 use opening::{open_copy, open_home};
+use spare::{Body, Spare};
 use trust_file::{TrustFile, serial};
 use vault::{Vault, VaultError};
 
@@ -63,6 +69,12 @@ pub struct Store {
     floor_file: FloorFile,
     trust_file: TrustFile,
     reserve: Reserve,
+    spare: Spare,
+    /// What the second copy holds, as far as it is known.
+    spared: RefCell<Option<Body>>,
+    /// Nothing of ours was there, so the trust file is not written before the first floor is: until then something else may
+    /// say that this device has run before.
+    trust_unwritten: Cell<bool>,
     inner: RefCell<Inner>,
 }
 
@@ -156,7 +168,9 @@ impl Store {
             self.inner.borrow_mut().close();
             done = self.try_change(step);
         }
-        done.map_err(|cause| failed(what, cause))
+        done.map_err(|cause| failed(what, cause))?;
+        self.copy();
+        Ok(())
     }
 
     fn try_change(&self, step: Step<'_>) -> Result<(), VaultError> {
@@ -221,6 +235,26 @@ impl Store {
                 inner.vault = Some(vault);
             }
         }
+    }
+
+    /// Brings the second copy to where the database is. The change is durable without it, so a copy that cannot be written
+    /// stops nothing: the next change tries again.
+    fn copy(&self) {
+        let body = {
+            let loaded = &self.inner.borrow().loaded;
+            Body::of(&loaded.ledger, loaded.sequence)
+        };
+        let mut spared = self.spared.borrow_mut();
+        if body.sequence == 0 || spared.as_ref() == Some(&body) {
+            return;
+        }
+        *spared = match self.spare.write(&body) {
+            Ok(()) => Some(body),
+            Err(error) => {
+                tracing::warn!(%error, "the journal's second copy cannot be written");
+                None
+            }
+        };
     }
 
     fn sweep(&self) -> Result<(), VaultError> {
@@ -290,6 +324,62 @@ impl Journal for Store {
             .map_err(|cause| failed("give a kept revision", cause))
     }
 
+    fn incomplete(&self) -> Result<Vec<GoodRevision>, JournalError> {
+        let good = self.inner.borrow().loaded.ledger.good.clone();
+        self.with(|vault, _, _| {
+            let mut lost = Vec::new();
+            for good in good {
+                match ledger::check_kept(vault, good.content()) {
+                    Ok(()) => {}
+                    Err(VaultError::Damaged(_) | VaultError::Missing(_)) => lost.push(good),
+                    Err(
+                        error @ (VaultError::Sled(_)
+                        | VaultError::Io(_)
+                        | VaultError::Sync(_)
+                        | VaultError::Room(_)
+                        | VaultError::Copy),
+                    ) => return Err(error),
+                }
+            }
+            Ok(lost)
+        })
+        .map_err(|cause| failed("look at what it keeps", cause))
+    }
+
+    fn keep_again(&self, good: &GoodRevision, resolved: &Resolved) -> Result<(), JournalError> {
+        check_complete(resolved)?;
+        if resolved.state.content_id() != *good.content() {
+            return Err(JournalError {
+                what: format!("keep something else as {}", good.commit().short()),
+                cause: None,
+            });
+        }
+        self.change("keep a revision again", Step::KeepAgain(good, resolved))
+    }
+
+    fn drop_good(&self, commit: &CommitId) -> Result<(), JournalError> {
+        self.change("drop a revision that is lost", Step::DropGood(commit))
+    }
+
+    fn has_run_before(&self, says: &str) -> Result<(), JournalError> {
+        {
+            let inner = &mut *self.inner.borrow_mut();
+            let ledger = &mut inner.loaded.ledger;
+            if !self.trust_unwritten.get()
+                || !ledger.adopted.is_empty()
+                || ledger.trust_lost.is_some()
+            {
+                return Ok(());
+            }
+            ledger.trust_lost = Some(says.to_owned());
+        }
+        self.trust_file
+            .mark_lost()
+            .map_err(|cause| failed("write down that the trust sets are lost", cause))?;
+        self.trust_unwritten.set(false);
+        Ok(())
+    }
+
     fn contents(&self, ids: &[ContentId]) -> Result<Contents, JournalError> {
         self.with(|vault, _, _| {
             let mut contents = Contents::new();
@@ -319,18 +409,7 @@ impl Journal for Store {
         at: Timestamp,
         _proof: Healthy,
     ) -> Result<GoodRevision, JournalError> {
-        for (_, path, file) in resolved.state.files() {
-            let whole = resolved
-                .contents
-                .get(&file.content)
-                .is_some_and(|bytes| ContentId::of(bytes) == file.content);
-            if !whole {
-                return Err(JournalError {
-                    what: format!("keep a revision without the content of {path}"),
-                    cause: None,
-                });
-            }
-        }
+        check_complete(resolved)?;
         let good = GoodRevision::authenticated(
             commit.clone(),
             tree.clone(),
@@ -415,6 +494,7 @@ impl Journal for Store {
         }
         self.with_room(|| self.trust_file.write(sets))
             .map_err(|cause| failed("write the trust file", cause))?;
+        self.trust_unwritten.set(false);
         self.change("adopt a trust set", Step::Adopt(sets))
     }
 
@@ -425,6 +505,12 @@ impl Journal for Store {
             if record.floor == *floor && record.sequence == sequence {
                 return Ok(());
             }
+        }
+        if self.trust_unwritten.get() {
+            let adopted = self.inner.borrow().loaded.ledger.adopted.clone();
+            self.with_room(|| self.trust_file.write(&adopted))
+                .map_err(|cause| failed("write the trust file", cause))?;
+            self.trust_unwritten.set(false);
         }
         self.with_room(|| self.floor_file.write(floor, sequence))
             .map_err(|cause| failed("write the floor file", cause))
@@ -451,6 +537,23 @@ impl Journal for Store {
         }
         self.change("write its copy of the floor", Step::Floor(floor))
     }
+}
+
+/// A revision is kept with every content, or not at all.
+fn check_complete(resolved: &Resolved) -> Result<(), JournalError> {
+    for (_, path, file) in resolved.state.files() {
+        let whole = resolved
+            .contents
+            .get(&file.content)
+            .is_some_and(|bytes| ContentId::of(bytes) == file.content);
+        if !whole {
+            return Err(JournalError {
+                what: format!("keep a revision without the content of {path}"),
+                cause: None,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A floor is only ever replaced by one of a higher generation, or by the same commit's.

@@ -1,12 +1,13 @@
 //! Opening the database: from its folder, from a copy in memory, and what is done about one that does not open.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::floor_file::{self, FloorFile, Reading};
-use super::ledger::{Loaded, Step};
-use super::trust_file::{Past, TrustFile, agree};
+use super::ledger::{self, Loaded, Step};
+use super::spare::{self, Body, Spare};
+use super::trust_file::{self, Past, TrustFile, agree, serial};
 use super::vault::{self, Vault, VaultError};
 use super::{Inner, Opened, Place, Store, chain, failed, place};
 use crate::adapter::durable;
@@ -115,14 +116,39 @@ impl Store {
         warnings.append(&mut loaded.warnings);
 
         let begins_anew = loaded.sequence == 0;
+        let spare = Spare::new(dir, state.key());
+        let (spared, spare_was_there) = match spare.read() {
+            Ok(spare::Reading::Whole(body)) => (Some(*body), true),
+            Ok(spare::Reading::Absent) => (None, false),
+            Ok(spare::Reading::Damaged) => {
+                warnings.push(
+                    "journal.copy, the journal's second copy, was damaged: written again"
+                        .to_owned(),
+                );
+                (None, true)
+            }
+            Err(error) => {
+                warnings.push(format!("journal.copy cannot be read: {error}"));
+                (None, true)
+            }
+        };
+        let right = spared
+            .as_ref()
+            .filter(|body| counts(body, &loaded, &mut warnings));
+        if right.is_some() || loaded.is_damaged() {
+            ledger::take(&vault, &mut loaded, Step::Mend(right), |_| Ok(()))
+                .map_err(|cause| failed("be put right from its second copy", cause))?;
+        }
         let floor_file = FloorFile::new(dir);
         let floor = floor_file.read();
-        let past = match &floor {
-            Ok(Reading::Absent) => Past::Known,
-            Ok(Reading::Whole(_) | Reading::Half(_) | Reading::Damaged) | Err(_) if begins_anew => {
-                Past::Lost
-            }
-            Ok(Reading::Whole(_) | Reading::Half(_) | Reading::Damaged) | Err(_) => Past::Known,
+        let is_known = matches!(floor, Ok(Reading::Absent)) && !spare_was_there;
+        let trusts_more = spared
+            .as_ref()
+            .is_some_and(|body| body.trust_serial > serial(&loaded.ledger.adopted));
+        let past = if trusts_more || (begins_anew && !is_known) {
+            Past::Lost
+        } else {
+            Past::Known
         };
         match floor {
             Ok(Reading::Absent) => {}
@@ -145,12 +171,12 @@ impl Store {
             Err(error) => warnings.push(format!("the floor file cannot be read: {error}")),
         }
         let trust_file = TrustFile::new(dir, state.key());
-        let agreed = agree(
-            trust_file.read(),
-            &loaded.ledger.adopted,
-            loaded.adopted_copy(),
-            past,
-        );
+        let own_copy = loaded.adopted_copy();
+        let read = trust_file.read();
+        let begins_without = begins_anew && matches!(read, Ok(trust_file::Reading::Absent));
+        let agreed = agree(read, &loaded.ledger.adopted, own_copy, past);
+        let mend_journal = agreed.mend_journal
+            || (own_copy == trust_file::JournalCopy::Damaged && agreed.lost.is_none());
         loaded.ledger.trust_lost.clone_from(&agreed.lost);
         warnings.extend(agreed.warning);
         if agreed.mark_lost
@@ -160,7 +186,9 @@ impl Store {
                 "the loss of the trust sets cannot be written down: {error}"
             ));
         }
+        let trust_unwritten = begins_without && agreed.lost.is_none() && agreed.sets.is_empty();
         if agreed.mend_file
+            && !trust_unwritten
             && let Err(error) = trust_file.write(&agreed.sets)
         {
             warnings.push(format!("the trust file cannot be mended: {error}"));
@@ -171,6 +199,9 @@ impl Store {
             floor_file,
             trust_file,
             reserve,
+            spare,
+            spared: RefCell::new(spared),
+            trust_unwritten: Cell::new(trust_unwritten),
             inner: RefCell::new(Inner {
                 vault: Some(vault),
                 place: place.clone(),
@@ -178,9 +209,10 @@ impl Store {
             }),
         };
         if place == Place::Home {
-            if agreed.mend_journal {
+            if mend_journal {
                 store.change("mend its copy of the trust sets", Step::Adopt(&agreed.sets))?;
             }
+            store.copy();
             store
                 .sweep()
                 .map_err(|cause| failed("drop what is not needed any more", cause))?;
@@ -192,6 +224,37 @@ impl Store {
             warnings,
         })
     }
+}
+
+/// Whether the second copy is what counts; says why.
+fn counts(body: &Body, loaded: &Loaded, warnings: &mut Vec<String>) -> bool {
+    let (there, here) = (body.sequence, loaded.sequence);
+    let put_right = "its ledger was put right from journal.copy, and the newest entries of its history may be lost";
+    if here < there {
+        warnings.push(format!(
+            "the journal is older than its second copy (change {here} where there was {there}): it was damaged or put \
+             back; {put_right}"
+        ));
+        return true;
+    }
+    if loaded.is_ledger_damaged() {
+        warnings.push(format!("records of the journal were damaged: {put_right}"));
+        return true;
+    }
+    if here == there && *body != Body::of(&loaded.ledger, here) {
+        warnings.push(format!(
+            "the journal does not say what it said at change {here}: it was damaged; {put_right}"
+        ));
+        return true;
+    }
+    // A power cut leaves the copy one change behind.
+    if here > there + 1 {
+        warnings.push(format!(
+            "journal.copy, the journal's second copy, is older than the journal (change {there} where there was {here}): \
+             written again"
+        ));
+    }
+    false
 }
 
 /// Compares the journal's sequence with the one the floor file was written at, and goes on from the higher one.
@@ -293,10 +356,9 @@ pub(super) fn set_aside(dir: &Path, why: &str) -> std::io::Result<String> {
     ))
 }
 
-/// Whether no journal was ever opened to its end here: the trust file is written by the first open, before anything else can
-/// be remembered.
+/// Whether nothing was ever remembered here: the second copy follows the first change at once.
 fn is_first_start(dir: &Path) -> bool {
-    ["trust-set", "floor"]
+    ["trust-set", "floor", "journal.copy"]
         .iter()
         .all(|name| dir.join(name).symlink_metadata().is_err())
 }

@@ -6,8 +6,8 @@
 //! the higher serial counts, and the other copy is mended and that is told.
 //!
 //! Where neither copy can be used and something says that there was one, the sets are lost: the device holds until a
-//! person decides, and never goes back by itself. The file is written at the first start already, without a set in it: so
-//! one that is not there was taken away.
+//! person decides, and never goes back by itself. The file is written before the first floor already, without a set in it:
+//! so one that is not there was taken away.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ pub(super) enum JournalCopy {
 pub(super) enum Past {
     /// Its journal goes on from before, or nothing of ours is here yet.
     Known,
-    /// There is a floor, and the journal begins anew: what it knew is lost.
+    /// There is a floor or a second copy, and the journal begins anew, or knows less than that: what it knew is lost.
     Lost,
 }
 
@@ -206,7 +206,7 @@ pub(super) fn agree(
                 Past::Lost => {
                     return Agreed {
                         lost: Some(
-                            "neither the journal nor the trust file is there, and there is a floor"
+                            "neither the journal's copy nor the trust file is there, and this device has run before"
                                 .to_owned(),
                         ),
                         mark_lost: true,

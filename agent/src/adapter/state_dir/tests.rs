@@ -98,7 +98,7 @@ fn the_second_agent_is_told_who_the_first_one_is() {
 #[test]
 fn a_renamed_host_is_noticed() {
     let top = tempfile::tempdir().unwrap();
-    let state = StateDir::open(top.path()).unwrap();
+    let mut state = StateDir::open(top.path()).unwrap();
     let one: DeviceId = "gw-1".parse().unwrap();
     let two: DeviceId = "gw-2".parse().unwrap();
     assert_eq!(state.bind_device(&one).unwrap(), Binding::First);
@@ -111,13 +111,74 @@ fn a_renamed_host_is_noticed() {
 }
 
 #[test]
-fn a_truncated_key_is_replaced_and_reported() {
+fn a_key_of_which_both_copies_are_damaged_is_replaced_and_reported() {
     let top = tempfile::tempdir().unwrap();
-    drop(StateDir::open(top.path()).unwrap());
+    let key = *StateDir::open(top.path()).unwrap().key().bytes();
     write(&top.path().join("key"), b"short");
     let state = StateDir::open(top.path()).unwrap();
-    assert_eq!(state.warnings().len(), 1);
-    assert_eq!(std::fs::read(top.path().join("key")).unwrap().len(), 32);
+    assert_eq!(state.warnings().len(), 1, "{:?}", state.warnings());
+    assert_eq!(*state.key().bytes(), key);
+    drop(state);
+    write(&top.path().join("key"), b"short");
+    write(&top.path().join("key.copy"), b"short");
+    let state = StateDir::open(top.path()).unwrap();
+    assert_eq!(state.warnings().len(), 1, "{:?}", state.warnings());
+    assert_ne!(*state.key().bytes(), key);
+    drop(state);
+    assert!(StateDir::open(top.path()).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn a_directory_as_an_older_agent_left_it_goes_on() {
+    let top = tempfile::tempdir().unwrap();
+    write(&top.path().join("format"), b"evenkeel-state 1\n");
+    write(&top.path().join("key"), &[7; KEY_LEN]);
+    write(&top.path().join("device-id"), b"gw-1\n");
+    for _ in 0..2 {
+        let mut state = StateDir::open(top.path()).unwrap();
+        assert_eq!(*state.key().bytes(), [7; KEY_LEN]);
+        assert_eq!(
+            state.bind_device(&"gw-1".parse().unwrap()).unwrap(),
+            Binding::Same
+        );
+        assert!(state.warnings().is_empty(), "{:?}", state.warnings());
+    }
+    for name in ["format.copy", "key.copy", "device-id.copy"] {
+        assert!(top.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn any_damage_to_one_copy_of_marker_key_and_id_is_mended_and_told() {
+    let top = tempfile::tempdir().unwrap();
+    let id: DeviceId = "gw-1".parse().unwrap();
+    let open = || {
+        let mut state = StateDir::open(top.path()).unwrap();
+        let binding = state.bind_device(&id).unwrap();
+        (*state.key().bytes(), binding, state.warnings().to_vec())
+    };
+    let (key, ..) = open();
+    for name in ["format", "key", "device-id"] {
+        for file in [name.to_owned(), format!("{name}.copy")] {
+            let path = top.path().join(&file);
+            let good = std::fs::read(&path).unwrap();
+            // Each byte is tried in the tests of `twin`.
+            for at in (0..good.len()).step_by(23) {
+                let mut flipped = good.clone();
+                flipped[at] ^= 1 << (at % 8);
+                for bad in [&flipped[..], &good[..at]] {
+                    write(&path, bad);
+                    let (seen, binding, told) = open();
+                    assert_eq!((seen, binding), (key, Binding::Same), "{file} {at}");
+                    assert!(told.len() == 1 && told[0].contains(&file), "{told:?}");
+                    assert_eq!(std::fs::read(&path).unwrap(), good);
+                }
+            }
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(open(), (key, Binding::Same, Vec::new()), "{file}");
+            assert_eq!(std::fs::read(&path).unwrap(), good);
+        }
+    }
 }
 
 #[test]

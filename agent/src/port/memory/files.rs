@@ -252,6 +252,10 @@ impl Files for MemoryFiles {
         }
     }
 
+    fn check_kept(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn free_bytes(&self, _path: &AbsPath) -> Option<u64> {
         Some(self.free.get())
     }

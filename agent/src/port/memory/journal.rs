@@ -170,6 +170,45 @@ impl Journal for MemoryJournal {
         Ok(resolved.state.clone())
     }
 
+    fn incomplete(&self) -> Result<Vec<GoodRevision>, JournalError> {
+        let kept = self.kept.borrow();
+        let ledger = self.ledger.borrow();
+        let lost = ledger
+            .good
+            .iter()
+            .filter(|good| !kept.contains_key(good.content()));
+        Ok(lost.cloned().collect())
+    }
+
+    fn keep_again(&self, good: &GoodRevision, resolved: &Resolved) -> Result<(), JournalError> {
+        if resolved.state.content_id() != *good.content() {
+            return Err(missing("the same revision again"));
+        }
+        let what = "keep a revision again";
+        let write = || {
+            let mut kept = self.kept.borrow_mut();
+            kept.insert(good.content().clone(), resolved.clone());
+            Ok(())
+        };
+        self.faults.effect(what, write, |cause| failed(what, cause))
+    }
+
+    fn drop_good(&self, commit: &CommitId) -> Result<(), JournalError> {
+        self.change("drop a lost revision", |ledger| {
+            ledger.good.retain(|good| good.commit() != commit);
+        })
+    }
+
+    fn has_run_before(&self, says: &str) -> Result<(), JournalError> {
+        let ledger = self.ledger.borrow().clone();
+        if !ledger.adopted.is_empty() || ledger.trust_lost.is_some() {
+            return Ok(());
+        }
+        self.change("note that the trust sets are lost", |ledger| {
+            ledger.trust_lost = Some(says.to_owned());
+        })
+    }
+
     fn contents(&self, ids: &[ContentId]) -> Result<Contents, JournalError> {
         let kept = self.kept.borrow();
         ids.iter()

@@ -216,6 +216,10 @@ impl MemorySource {
 }
 
 impl Source for MemorySource {
+    async fn check(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
         let remote = "memory://fleet".to_owned();
         if !self.online.get() || self.cut.get() {

@@ -12,11 +12,9 @@ fn another_devices_journal_counts_for_nothing_and_is_reported() {
         commit(&store, 1, &revision(1));
         store.refuse(&refusal(2)).unwrap();
     }
-    let path = device.path().join("key");
-    std::fs::File::create(path)
-        .unwrap()
-        .write_all(&[7; 32])
-        .unwrap();
+    for name in ["key", "key.copy"] {
+        std::fs::remove_file(device.path().join(name)).unwrap();
+    }
     let (_state, opened) = device.open();
     assert!(opened.journal.ledger().good.is_empty());
     assert!(opened.journal.ledger().refused.is_empty());
@@ -54,10 +52,18 @@ fn a_record_moved_to_another_name_is_not_believed() {
         let trial = records.get("trial").unwrap().unwrap();
         records.insert("deferred", trial).unwrap();
     }
-    let (_state, opened) = device.open();
-    assert_eq!(opened.journal.ledger().deferred, None);
-    assert!(opened.journal.ledger().trial.is_some());
-    assert_eq!(opened.warnings.len(), 1, "{:?}", opened.warnings);
+    {
+        let (_state, opened) = device.open();
+        assert_eq!(opened.journal.ledger().deferred, None);
+        assert!(opened.journal.ledger().trial.is_some());
+        assert!(
+            opened.warnings[0].contains("`deferred`"),
+            "{:?}",
+            opened.warnings
+        );
+    }
+    // It was dropped, and is told once.
+    device.store();
 }
 
 #[test]
@@ -76,7 +82,10 @@ fn a_journal_that_does_not_open_is_set_aside_and_two_are_kept() {
         let (_state, opened) = device.open();
         let damaged = opened.damaged.unwrap();
         assert!(damaged.contains("journal.damaged-"), "{damaged}");
-        assert!(opened.journal.ledger().good.is_empty());
+        // What was good is known from the second copy; its contents went with the journal.
+        let good = opened.journal.ledger().good;
+        assert_eq!(*good[0].commit(), commit_id(round));
+        assert!(opened.journal.kept(&good[0]).is_err());
     }
     let mut names: Vec<String> = std::fs::read_dir(device.path())
         .unwrap()
@@ -111,9 +120,13 @@ fn a_database_that_outgrew_its_contents_is_written_anew_and_a_swap_that_was_cut_
     let device = Device::new();
     let ledger = {
         let (_state, store) = device.store();
-        for n in 1..=400 {
+        for n in 1..=120 {
             commit(&store, n, &revision(n));
-            store.append(&deployment(n)).unwrap();
+            let slim = Deployment {
+                steps: Vec::new(),
+                ..deployment(n)
+            };
+            store.append(&slim).unwrap();
         }
         store.ledger()
     };
@@ -162,22 +175,23 @@ fn a_journal_that_ends_the_process_each_time_is_set_aside_after_three() {
     assert!(opened.damaged.unwrap().contains("3 times"));
 }
 
+fn run(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp")
+        .arg("-rT")
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(status.unwrap().success());
+}
+
 #[test]
-fn a_journal_that_was_put_back_is_noticed_by_the_floor_file() {
+fn a_journal_that_was_put_back_is_put_right_from_its_second_copy_or_noticed_by_the_floor_file() {
     let device = Device::new();
     {
         let (_state, store) = device.store();
         commit(&store, 1, &revision(1));
     }
     let copy = tempfile::tempdir().unwrap();
-    let run = |from: &Path, to: &Path| {
-        let status = std::process::Command::new("cp")
-            .arg("-rT")
-            .arg(from)
-            .arg(to)
-            .status();
-        assert!(status.unwrap().success());
-    };
     let journal = device.path().join("journal");
     run(&journal, copy.path());
     {
@@ -185,8 +199,27 @@ fn a_journal_that_was_put_back_is_noticed_by_the_floor_file() {
         commit(&store, 2, &revision(2));
         store.set_floor_file(&floor(2)).unwrap();
         store.set_floor(&floor(2)).unwrap();
+        store.refuse(&refusal(3)).unwrap();
     }
     std::fs::remove_dir_all(&journal).unwrap();
+    run(copy.path(), &journal);
+    {
+        let (_state, opened) = device.open();
+        assert!(
+            opened.warnings[0].contains("older than its second copy"),
+            "{:?}",
+            opened.warnings
+        );
+        let ledger = opened.journal.ledger();
+        assert_eq!(*ledger.good[0].commit(), commit_id(2));
+        assert_eq!(ledger.refused, [refusal(3)]);
+        assert_eq!(ledger.floor, Some(floor(2)));
+    }
+    // It was written again, and is told once.
+    assert_eq!(device.store().1.ledger().refused, [refusal(3)]);
+
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::remove_file(device.path().join("journal.copy")).unwrap();
     run(copy.path(), &journal);
     let (_state, opened) = device.open();
     assert!(
@@ -259,8 +292,8 @@ fn one_damaged_slot_is_mended_at_start_and_told() {
     device.store();
 }
 
-/// Flips and cuts the log as a bad disk or a power cut would. Whatever sled makes of it, the journal opens, and what it
-/// then shows is something that once was true.
+/// Flips and cuts the log as a bad disk or a power cut would. Whatever sled makes of it, the journal opens. What it then
+/// shows is the last that was true where its second copy is there, and something that once was true where that is gone.
 #[test]
 fn a_damaged_log_is_never_believed_and_never_stops_the_agent() {
     let device = Device::new();
@@ -279,15 +312,11 @@ fn a_damaged_log_is_never_believed_and_never_stops_the_agent() {
     let pristine = tempfile::tempdir().unwrap();
     let copy = |from: &Path, to: &Path| {
         let _ = std::fs::remove_dir_all(to);
-        let status = std::process::Command::new("cp")
-            .arg("-rT")
-            .arg(from)
-            .arg(to)
-            .status();
-        assert!(status.unwrap().success());
+        run(from, to);
     };
     let journal = device.path().join("journal");
     copy(&journal, pristine.path());
+    let second = std::fs::read(device.path().join("journal.copy")).unwrap();
     let used = good.iter().rposition(|byte| *byte != 0).unwrap();
     for round in 0..60usize {
         copy(pristine.path(), &journal);
@@ -301,8 +330,17 @@ fn a_damaged_log_is_never_believed_and_never_stops_the_agent() {
             .unwrap()
             .write_all(&bytes)
             .unwrap();
+        let with_the_copy = round % 2 == 0;
+        if with_the_copy {
+            std::fs::write(device.path().join("journal.copy"), &second).unwrap();
+        } else {
+            std::fs::remove_file(device.path().join("journal.copy")).unwrap();
+        }
         let (_state, opened) = device.open();
         let ledger = opened.journal.ledger();
+        if with_the_copy {
+            assert_eq!(Some(&ledger), truths.last(), "round {round}");
+        }
         for good in &ledger.good {
             let known = truths.iter().any(|truth| truth.good.contains(good));
             assert!(known, "round {round}: {good:?} was never good");

@@ -102,11 +102,13 @@ fn mended(device: &Device, sets: &[AdoptedSet], told: &str) {
 fn a_device_without_a_trust_set_has_a_file_that_says_so() {
     let device = Device::new();
     assert_eq!(device.look(), whole(&[]));
+    // Not before its first floor: until then something else may still say that it has run before.
+    assert!(!device.file().exists());
+    device.set_floor();
     let first = std::fs::read(device.file()).unwrap();
     assert_eq!(device.look(), whole(&[]));
     assert_eq!(std::fs::read(device.file()).unwrap(), first);
     // A journal from before there was such a file goes on.
-    device.set_floor();
     std::fs::remove_file(device.file()).unwrap();
     assert_eq!(device.look(), whole(&[]));
     assert_eq!(std::fs::read(device.file()).unwrap(), first);
@@ -252,7 +254,9 @@ fn another_devices_sets_are_not_believed() {
     std::fs::copy(other.file(), device.file()).unwrap();
     mended(&device, &[set(3)], "written under another key");
 
-    put(&device.0.path().join("key"), &[7; 32]);
+    for name in ["key", "key.copy"] {
+        put(&device.0.path().join(name), &[7; 32]);
+    }
     let (sets, lost, _) = device.look();
     assert_eq!(sets, []);
     assert!(lost.unwrap().contains("the journal's copy is damaged, too"));

@@ -227,7 +227,17 @@ impl Recorder {
                 let path = if call.name == "mknodat" { 1 } else { 0 };
                 assert!(self.place(None, &call.path(path)).is_none(), "{call:?}");
             }
-            "fallocate" | "fsetxattr" => {
+            "fallocate" => {
+                // Blocks that read as zeros: a file that grows, where it is shorter.
+                if let Some(open) = self.open.get(&call.number(0)) {
+                    assert_eq!(call.number(1), 0, "{call:?}");
+                    let end = usize::try_from(call.number(2) + call.number(3)).unwrap();
+                    if end > self.data.get(&open.ino).map_or(0, Vec::len) {
+                        self.truncate(open.ino, end);
+                    }
+                }
+            }
+            "fsetxattr" => {
                 assert!(!self.open.contains_key(&call.number(0)), "{call:?}");
             }
             "mmap" => {

@@ -263,7 +263,7 @@ async fn judge_running(walk: &Walk<'_>, case: &Case, dir: &Path) -> Result<Ended
         let mut last = opened();
         for _ in 0..200 {
             match &last {
-                Err(why) if why.contains("could not acquire lock") => {
+                Err(why) if why.contains("os error 11") => {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                     last = opened();
                 }
@@ -286,6 +286,7 @@ async fn judge_running(walk: &Walk<'_>, case: &Case, dir: &Path) -> Result<Ended
     })?;
     // A journal that a person took away, or one that was cut off while it took that one's place.
     let without_journal = [
+        "the journal is older than its second copy",
         "the journal is older than the floor file",
         "the journal was damaged and set aside",
     ];

@@ -114,6 +114,18 @@ impl Journal for Witness {
     fn contents(&self, ids: &[ContentId]) -> Result<Contents, JournalError> {
         self.store.contents(ids)
     }
+    fn incomplete(&self) -> Result<Vec<GoodRevision>, JournalError> {
+        self.store.incomplete()
+    }
+    fn keep_again(&self, good: &GoodRevision, resolved: &Resolved) -> Result<(), JournalError> {
+        self.done(|store| store.keep_again(good, resolved))
+    }
+    fn drop_good(&self, commit: &CommitId) -> Result<(), JournalError> {
+        self.done(|store| store.drop_good(commit))
+    }
+    fn has_run_before(&self, says: &str) -> Result<(), JournalError> {
+        self.done(|store| store.has_run_before(says))
+    }
     fn hold_room(&self, contents: u64) -> Result<(), JournalError> {
         self.store.hold_room(contents)
     }
@@ -291,7 +303,7 @@ impl Device {
             remote: Remote::Local,
             ..settings()
         };
-        let state = StateDir::open(&dir.join(STATE))?;
+        let mut state = StateDir::open(&dir.join(STATE))?;
         state.bind_device(&settings.device)?;
         let opened = Store::open(&state)?;
         told.acknowledge(&opened.journal);
