@@ -7,7 +7,8 @@
 # --quick   what every run of tests/run.sh tries, too (the default)
 # --full    what takes hours: every pair, every byte, every seed, every cut
 # --seed    one case alone, by the number that a red run printed
-# --plant   with a fault in the harness itself, which has to make the table red: ignore-fsync, forget-try
+# --plant   with a fault in the harness itself, which has to make the table red: ignore-fsync, forget-try,
+#           link-never-mends
 # --table   prints the table of what was counted in DIR
 #
 # The table has one line a class of faults: cases that were run, devices that ended at the new revision and healthy, at the last

@@ -314,6 +314,31 @@ impl FleetRepo {
         .to_owned()
     }
 
+    /// Writes a tree object with these lines, as `git ls-tree` prints them, and gives its id.
+    ///
+    /// # Panics
+    /// Where git fails.
+    pub fn make_tree(&self, lines: &str) -> String {
+        let made = self.git_in(&self.work(), &["mktree"], lines.as_bytes());
+        made.stdout.trim().to_owned()
+    }
+
+    /// Commits this tree on top of the current tip, signed, without touching the working files, and pushes it. The next
+    /// commit comes on top of it.
+    ///
+    /// # Panics
+    /// Where git fails.
+    pub fn release_tree(&self, tree: &str, message: &str) -> String {
+        let key = format!("user.signingkey={}", self.signer.private_key().display());
+        let commit = ["commit-tree", "-S", "-p", "HEAD", tree];
+        let arguments = [&["-c", "gpg.format=ssh", "-c", &key][..], &commit].concat();
+        let made = self.git_in(&self.work(), &arguments, message.as_bytes());
+        let id = made.stdout.trim().to_owned();
+        self.git(&["reset", "-q", "--soft", &id]);
+        self.push();
+        id
+    }
+
     #[track_caller]
     fn git_in(&self, dir: &Path, arguments: &[&str], input: &[u8]) -> Output {
         let now = self.clock.get();
