@@ -66,6 +66,7 @@ pub(super) fn every_copy_of_the_floor_is_lost(attack: Attack) {
     std::fs::remove_file(state.join("floor")).unwrap();
     std::fs::remove_dir_all(state.join("git/refs/evenkeel")).unwrap();
     std::fs::remove_dir_all(state.join("journal")).unwrap();
+    std::fs::remove_file(state.join("journal.copy")).unwrap();
     stage.push(&older);
     stage.forgets();
     stage.holds();
