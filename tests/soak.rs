@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             look.state_files
         );
     });
-    let grown = grown(&looks);
+    let grown = grown(&looks, 0);
     if grown.is_empty() {
         println!("\nflat: nothing grew between the second quarter of the run and the last one");
         return ExitCode::SUCCESS;
