@@ -63,6 +63,24 @@ pub struct SourceSection {
     pub ca_file: Option<PathBuf>,
 }
 
+impl SourceSection {
+    /// A remote and a branch, and for all else what stands where nothing is written.
+    #[must_use]
+    pub fn at(url: impl Into<String>, branch: &str) -> Self {
+        Self {
+            urls: vec![url.into()],
+            branch: branch.to_owned(),
+            interval: Duration::from_secs(60),
+            token_file: None,
+            ssh_key: None,
+            known_hosts: None,
+            client_cert: None,
+            client_key: None,
+            ca_file: None,
+        }
+    }
+}
+
 /// `[trust]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustSection {

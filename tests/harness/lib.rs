@@ -25,6 +25,7 @@ pub mod faults;
 pub mod git_http;
 pub mod git_ssh;
 pub mod link;
+pub mod mounted;
 pub mod ports;
 pub mod proc;
 pub mod process;

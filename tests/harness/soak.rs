@@ -39,31 +39,37 @@ const fn kind(name: &'static str, of: fn(&Look) -> u64, percent: u64, more: u64)
     Kind { name, of, slack }
 }
 
-const MEMORY: &str = "resident memory";
-
-const KINDS: [Kind; 6] = [
-    kind(MEMORY, |look| look.process.rss, 10, 1_000_000),
-    kind("threads", |look| look.process.threads, 0, 0),
-    kind(
-        "open descriptors",
-        |look| look.process.descriptors.len() as u64,
-        0,
-        0,
-    ),
-    kind(
-        "bytes in the state directory",
-        |look| look.state_bytes,
-        50,
-        200_000,
-    ),
-    kind(
-        "files in the state directory",
-        |look| look.state_files,
-        50,
-        50,
-    ),
-    kind("files below the root", |look| look.root_files, 0, 2),
-];
+/// What is compared; resident memory may differ by so many per cent.
+const fn kinds(memory: u64) -> [Kind; 6] {
+    [
+        kind(
+            "resident memory",
+            |look| look.process.rss,
+            memory,
+            1_000_000,
+        ),
+        kind("threads", |look| look.process.threads, 0, 0),
+        kind(
+            "open descriptors",
+            |look| look.process.descriptors.len() as u64,
+            0,
+            0,
+        ),
+        kind(
+            "bytes in the state directory",
+            |look| look.state_bytes,
+            50,
+            200_000,
+        ),
+        kind(
+            "files in the state directory",
+            |look| look.state_files,
+            50,
+            50,
+        ),
+        kind("files below the root", |look| look.root_files, 0, 2),
+    ]
+}
 
 /// By how much a figure may differ between two quarters of a run without being called growth: an allocator's and a
 /// store's own breathing.
@@ -73,8 +79,8 @@ struct Slack {
     more: u64,
 }
 
-/// What grew between the second quarter of the run and the last one, in words; empty where all is flat.
-/// Over a few hundred passes an allocator still settles: `memory` says by how many per cent more it may.
+/// What grew between the second quarter of the run and the last one, in words; empty where all is flat. `memory` is by how
+/// many per cent resident memory may differ: over a few hundred passes the allocator and the store still settle.
 pub fn grown(looks: &[Look], memory: u64) -> Vec<String> {
     let quarter = looks.len() / 4;
     let (early, late) = (
@@ -82,15 +88,11 @@ pub fn grown(looks: &[Look], memory: u64) -> Vec<String> {
         &looks[looks.len() - quarter..],
     );
     let highest = |looks: &[Look], of: fn(&Look) -> u64| looks.iter().map(of).max().unwrap_or(0);
-    KINDS
+    kinds(memory)
         .iter()
         .filter_map(|kind| {
             let (before, after) = (highest(early, kind.of), highest(late, kind.of));
-            let percent = match kind.name {
-                MEMORY => kind.slack.percent + memory,
-                _ => kind.slack.percent,
-            };
-            let most = before + before * percent / 100 + kind.slack.more;
+            let most = before + before * kind.slack.percent / 100 + kind.slack.more;
             (after > most).then(|| {
                 format!(
                     "{}: {before} in the second quarter, {after} in the last",

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use evenkeel_tests::PATIENCE;
-use evenkeel_tests::block_log::{BlockLog, Cut, Filesystem, Flush, Mounted};
+use evenkeel_tests::block_log::{BlockLog, Cut, Flush};
+use evenkeel_tests::mounted::{Filesystem, Mounted};
 use evenkeel_tests::ports::Port;
 use evenkeel_tests::process::{Server, run};
 

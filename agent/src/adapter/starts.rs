@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::durable;
 use crate::domain::revision::ContentId;
@@ -76,28 +75,18 @@ impl StartsFile {
 }
 
 impl Starts for StartsFile {
+    fn unclean(&self) -> Unclean {
+        self.unclean.get()
+    }
+
     fn level(&self) -> Level {
         self.level.get()
     }
 
-    fn hold(&self) -> Duration {
-        self.unclean.get().hold(self.level.get())
-    }
-
-    fn why(&self) -> String {
-        self.unclean.get().why(self.level.get())
-    }
-
-    fn try_again(&self) {
-        let above = self.level.get().above();
-        self.level.set(above);
-        self.put(self.unclean.get().begun(above));
-    }
-
-    fn ended(&self) {
-        let after = self.unclean.get().ended(self.level.get());
-        if after != self.unclean.get() {
-            self.put(after);
+    fn set(&self, unclean: Unclean, level: Level) {
+        self.level.set(level);
+        if unclean != self.unclean.get() {
+            self.put(unclean);
         }
     }
 }

@@ -22,17 +22,7 @@ use evenkeel_tests::{FleetRepo, GitSsh, short_tempdir};
 use tempfile::TempDir;
 
 fn section(url: impl Into<String>) -> SourceSection {
-    SourceSection {
-        urls: vec![url.into()],
-        branch: "main".to_owned(),
-        interval: Duration::from_secs(60),
-        token_file: None,
-        ssh_key: None,
-        known_hosts: None,
-        client_cert: None,
-        client_key: None,
-        ca_file: None,
-    }
+    SourceSection::at(url, "main")
 }
 
 /// A source with a store of its own, and the runtime that the agent has.

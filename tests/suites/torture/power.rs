@@ -12,9 +12,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use evenkeel_tests::block_log::{
-    BlockLog, Cut, Cutter, Disk, Filesystem, Flush, LoggedDisk, Mounted,
-};
+use evenkeel_tests::block_log::{BlockLog, Cut, Cutter, Disk, Flush, LoggedDisk};
+use evenkeel_tests::mounted::{Filesystem, Mounted};
 use evenkeel_tests::tally::{Ended, Scale, Tally, is_planted, only_seed};
 use evenkeel_tests::{Device, FleetRepo, GitHttp};
 

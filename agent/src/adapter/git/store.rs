@@ -2,7 +2,7 @@
 //! one beside it, swapped in by rename, where it is damaged or has grown too many packs.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -314,13 +314,12 @@ pub(super) fn verify(dir: &Path) -> Result<(), SourceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(broken(format!("cannot read `{}`", packs.display()), error)),
     };
-    let kind = hash_of(dir);
     for entry in entries.flatten() {
         let path = entry.path();
         let is_ours = path
             .extension()
             .is_some_and(|ext| ext == "pack" || ext == "idx");
-        if is_ours && !is_right(&path, kind) {
+        if is_ours && !vouch::is_whole(&path).unwrap_or(false) {
             return Err(SourceError::Store {
                 what: format!("`{}` is damaged", path.display()),
                 cause: None,
@@ -328,32 +327,6 @@ pub(super) fn verify(dir: &Path) -> Result<(), SourceError> {
         }
     }
     Ok(())
-}
-
-fn is_right(path: &Path, kind: HashKind) -> bool {
-    let run = || -> io::Result<bool> {
-        let mut file = File::open(path)?;
-        let tail = u64::try_from(kind.len_in_bytes()).unwrap_or(0);
-        let Some(mut left) = file.metadata()?.len().checked_sub(tail) else {
-            return Ok(false);
-        };
-        let mut hasher = gix::hash::hasher(kind);
-        let mut piece = vec![0; 64 * 1024];
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-            let read = file.read(&mut piece[..most])?;
-            if read == 0 {
-                return Ok(false);
-            }
-            hasher.update(&piece[..read]);
-            left -= read as u64;
-        }
-        let mut sum = Vec::new();
-        file.take(tail + 1).read_to_end(&mut sum)?;
-        let made = hasher.try_finalize().map_err(io::Error::other)?;
-        Ok(made.as_slice() == sum.as_slice())
-    };
-    run().unwrap_or(false)
 }
 
 /// The hash function of a store, by what its refs hold; SHA-1 where there is none.

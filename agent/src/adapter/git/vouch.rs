@@ -76,7 +76,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Whether a pack or an index ends with the hash of all before it (gitformat-pack).
-fn is_whole(path: &Path) -> io::Result<bool> {
+pub(super) fn is_whole(path: &Path) -> io::Result<bool> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -7,12 +7,13 @@
 //! The checksum is plain, without the device's key: whoever can write here can read the key, and the floor has to
 //! outlive a lost key.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::beside;
 use crate::adapter::durable;
 use crate::domain::history::Floor;
 
@@ -61,14 +62,11 @@ impl FloorFile {
     }
 
     pub(super) fn read(&self) -> io::Result<Reading> {
-        let file = match std::fs::File::open(self.dir.join(NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Reading::Absent),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::with_capacity(2 * SLOT);
         // One byte more than there should be, to tell a file that has grown.
-        file.take(2 * SLOT as u64 + 1).read_to_end(&mut bytes)?;
+        let most = 2 * SLOT as u64 + 1;
+        let Some(bytes) = beside::read(&self.dir.join(NAME), most)? else {
+            return Ok(Reading::Absent);
+        };
         let slot = |at: usize| bytes.get(at..at + SLOT).and_then(decode);
         Ok(match (slot(0), slot(SLOT)) {
             (Some(one), Some(other)) if one == other && bytes.len() == 2 * SLOT => {

@@ -21,6 +21,7 @@
 //!
 //! Limits: one user at a time (the state directory's lock).
 
+mod beside;
 mod floor_file;
 mod ledger;
 mod opening;

@@ -8,13 +8,14 @@
 //!
 //! Of the adopted trust sets, which have a file of their own, only the serial is here: enough to tell that they are lost.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::beside;
 use super::ledger::GoodRecord;
 use super::trust_file::serial;
 use crate::adapter::durable;
@@ -107,13 +108,9 @@ impl Spare {
     }
 
     pub(super) fn read(&self) -> io::Result<Reading> {
-        let file = match std::fs::File::open(self.dir.join(NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Reading::Absent),
-            Err(error) => return Err(error),
+        let Some(bytes) = beside::read(&self.dir.join(NAME), MOST)? else {
+            return Ok(Reading::Absent);
         };
-        let mut bytes = Vec::new();
-        file.take(MOST).read_to_end(&mut bytes)?;
         Ok(self
             .decode(&bytes)
             .map_or(Reading::Damaged, |body| Reading::Whole(Box::new(body))))
@@ -133,10 +130,6 @@ impl Spare {
     }
 
     fn mac(&self, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.bytes())
-            .expect("HMAC takes keys of any length");
-        mac.update(PURPOSE);
-        mac.update(body);
-        mac
+        beside::mac(&self.key, PURPOSE, body)
     }
 }

@@ -9,13 +9,14 @@
 //! person decides, and never goes back by itself. The file is written before the first floor already, without a set in it:
 //! so one that is not there was taken away.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::beside;
 use crate::adapter::durable;
 use crate::adapter::state_dir::DeviceKey;
 use crate::domain::history::AdoptedSet;
@@ -64,13 +65,9 @@ impl TrustFile {
     }
 
     pub(super) fn read(&self) -> io::Result<Reading> {
-        let file = match std::fs::File::open(self.dir.join(NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Reading::Absent),
-            Err(error) => return Err(error),
+        let Some(bytes) = beside::read(&self.dir.join(NAME), MOST)? else {
+            return Ok(Reading::Absent);
         };
-        let mut bytes = Vec::new();
-        file.take(MOST).read_to_end(&mut bytes)?;
         let (first, second) = bytes.split_at(bytes.len() / 2);
         // A file that was cut has its middle elsewhere; the first half's own length still finds its end.
         let first = self.decode(first).or_else(|| self.decode(&bytes));
@@ -102,11 +99,7 @@ impl TrustFile {
     }
 
     fn mac(&self, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.bytes())
-            .expect("HMAC takes keys of any length");
-        mac.update(PURPOSE);
-        mac.update(body);
-        mac
+        beside::mac(&self.key, PURPOSE, body)
     }
 
     fn decode(&self, half: &[u8]) -> Option<Vec<AdoptedSet>> {

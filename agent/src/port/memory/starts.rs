@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Faults;
 use crate::port::starts::Starts;
@@ -54,25 +53,16 @@ impl MemoryStarts {
 }
 
 impl Starts for MemoryStarts {
+    fn unclean(&self) -> Unclean {
+        self.unclean.get()
+    }
+
     fn level(&self) -> Level {
         self.level.get()
     }
 
-    fn hold(&self) -> Duration {
-        self.unclean.get().hold(self.level.get())
-    }
-
-    fn why(&self) -> String {
-        self.unclean.get().why(self.level.get())
-    }
-
-    fn try_again(&self) {
-        let above = self.level.get().above();
-        self.level.set(above);
-        self.put(self.unclean.get().begun(above));
-    }
-
-    fn ended(&self) {
-        self.put(self.unclean.get().ended(self.level.get()));
+    fn set(&self, unclean: Unclean, level: Level) {
+        self.level.set(level);
+        self.put(unclean);
     }
 }

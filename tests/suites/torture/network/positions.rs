@@ -29,17 +29,7 @@ fn impatient() -> Limits {
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(20);
 
 fn section(url: String) -> SourceSection {
-    SourceSection {
-        urls: vec![url],
-        branch: "main".to_owned(),
-        interval: Duration::from_secs(60),
-        token_file: None,
-        ssh_key: None,
-        known_hosts: None,
-        client_cert: None,
-        client_key: None,
-        ca_file: None,
-    }
+    SourceSection::at(url, "main")
 }
 
 /// A store of its own, and the runtime that the agent has.

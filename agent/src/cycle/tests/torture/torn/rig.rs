@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use evenkeel_schema::agent_config::SourceSection;
 use tokio::time::Instant;
@@ -307,17 +306,8 @@ impl Device {
         state.bind_device(&settings.device)?;
         let opened = Store::open(&state)?;
         told.acknowledge(&opened.journal);
-        let section = SourceSection {
-            urls: vec![format!("file://{}", remote.display())],
-            branch: settings.branch.clone(),
-            interval: Duration::from_secs(60),
-            token_file: None,
-            ssh_key: None,
-            known_hosts: None,
-            client_cert: None,
-            client_key: None,
-            ca_file: None,
-        };
+        let url = format!("file://{}", remote.display());
+        let section = SourceSection::at(url, &settings.branch);
         let source = GitSource::new(&section, dir.join(STATE).join("git"))?;
         let mut said = state.warnings().to_vec();
         said.extend(opened.damaged);

@@ -170,6 +170,18 @@ const SMALL_0: Release = well(&[file("/etc/web.conf", "small 0", 1)]);
 const SMALL_1: Release = well(&[file("/etc/web.conf", "small 1", 1)]);
 const SMALL_2: Release = well(&[file("/etc/web.conf", "small 2", 1), file("/etc/b", "b", 1)]);
 
+/// So many that both stores are written anew in between.
+const MANY: [Act; 44] = {
+    let turns = [SMALL_0, SMALL_1, SMALL_2];
+    let mut acts = [Pass; 44];
+    let mut number = 0;
+    while number < 22 {
+        acts[2 * number] = Push(turns[number % turns.len()]);
+        number += 1;
+    }
+    acts
+};
+
 /// What stood on the device before it was ours.
 pub(super) const PERSONS: &[File] = &[
     file("/etc/hosts", "127.0.0.1 localhost\\n", 1),
@@ -273,52 +285,7 @@ pub(super) const STORIES: &[Story] = &[
     },
     Story {
         name: "many small updates",
-        before: &[
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-            Push(SMALL_1),
-            Pass,
-            Push(SMALL_2),
-            Pass,
-            Push(SMALL_0),
-            Pass,
-        ],
+        before: &MANY,
         then: &[
             Push(SMALL_1),
             Pass,

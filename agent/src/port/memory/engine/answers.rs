@@ -1,0 +1,252 @@
+//! What it answers: the port's own side.
+
+use std::time::Duration;
+
+use evenkeel_schema::image::ImageRef;
+use evenkeel_schema::name::{AppName, DeviceId};
+use evenkeel_schema::service::{Network, Service, Volume};
+
+use super::{Container, MemoryEngine, facts, image_id};
+use crate::domain::container::ContainerSpec;
+use crate::domain::observed::{
+    EngineView, Health, ObservedContainer, ObservedImage, Owned, RunState,
+};
+use crate::domain::outcome::PullProgress;
+use crate::port::Retry;
+use crate::port::engine::{Engine, EngineError};
+
+impl Engine for MemoryEngine {
+    async fn observe(
+        &self,
+        device: &DeviceId,
+        images: &[ImageRef],
+    ) -> Result<EngineView, EngineError> {
+        self.look("observe")?;
+        if self.hangs.get() {
+            std::future::pending::<()>().await;
+        }
+        let mut view = EngineView::default();
+        for (engine_id, one) in self.containers.borrow().iter() {
+            if one.spec.device != *device {
+                view.foreign_container_names.push(one.spec.name.clone());
+                continue;
+            }
+            let image = &one.spec.service.image;
+            let seen = ObservedContainer {
+                engine_id: engine_id.clone(),
+                name: one.spec.name.clone(),
+                config: Some(one.spec.config.clone()),
+                image_id: image_id(image.as_str()),
+                state: one.state.clone(),
+                restart: one.restart.clone(),
+                restarts: 0,
+                oom_killed: false,
+                started_at: one.starts.to_string(),
+                health: self.health_of(&one.spec.service),
+                facts: one.facts.clone(),
+            };
+            view.containers
+                .entry(one.spec.id.clone())
+                .or_default()
+                .push(seen);
+        }
+        view.foreign_container_names
+            .extend(self.foreign.borrow().iter().cloned());
+        view.networks = self.networks.borrow().clone();
+        for (name, owned) in &mut view.networks {
+            owned.in_use = owned.app.is_none() || self.joined(name);
+        }
+        view.volumes = self.volumes.borrow().clone();
+        let pulled = self.images.borrow();
+        for image in images.iter().filter(|one| pulled.contains(one.as_str())) {
+            let seen = ObservedImage {
+                id: image_id(image.as_str()),
+                ..ObservedImage::default()
+            };
+            view.images.insert(image.to_string(), seen);
+        }
+        Ok(view)
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: &mut dyn FnMut(&PullProgress),
+    ) -> Result<(), EngineError> {
+        self.answers()?;
+        self.pulls.set(self.pulls.get() + 1);
+        while self.hanging.borrow().contains(image.as_str()) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let (pieces, each) = self.pieces.get();
+        for piece in 1..=pieces {
+            if !each.is_zero() {
+                tokio::time::sleep(each).await;
+            }
+            progress(&PullProgress::from([("layer".to_owned(), (piece, pieces))]));
+        }
+        let broken = |cause: std::io::Error| EngineError::Image {
+            image: image.to_string(),
+            retry: Retry::Later,
+            cause: Box::new(cause),
+        };
+        if !self.registry.get() {
+            return Err(broken(std::io::ErrorKind::TimedOut.into()));
+        }
+        let arrive = || {
+            self.images.borrow_mut().insert(image.to_string());
+            Ok(())
+        };
+        self.note();
+        self.faults.effect(format!("pull {image}"), arrive, broken)
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        _device: &DeviceId,
+        app: &AppName,
+        _key: &str,
+        _network: &Network,
+        config: &str,
+    ) -> Result<(), EngineError> {
+        self.change(format!("make network {name}"), || {
+            let owned = Owned {
+                app: Some(app.to_string()),
+                config: Some(config.to_owned()),
+                in_use: false,
+            };
+            self.networks.borrow_mut().insert(name.to_owned(), owned);
+            Ok(())
+        })
+    }
+
+    async fn create_volume(
+        &self,
+        name: &str,
+        _device: &DeviceId,
+        app: &AppName,
+        _key: &str,
+        _volume: &Volume,
+        config: &str,
+    ) -> Result<(), EngineError> {
+        self.change(format!("make volume {name}"), || {
+            let owned = Owned {
+                app: Some(app.to_string()),
+                config: Some(config.to_owned()),
+                in_use: false,
+            };
+            self.volumes.borrow_mut().insert(name.to_owned(), owned);
+            Ok(())
+        })
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        self.change(format!("remove network {name}"), || {
+            assert!(!self.joined(name), "{name} has containers on it");
+            self.networks.borrow_mut().remove(name);
+            Ok(())
+        })
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        self.change(format!("make {}", spec.name), || {
+            let ours = self.containers.borrow();
+            let taken = ours.values().any(|one| one.spec.name == spec.name);
+            assert!(!taken, "the name {} is taken", spec.name);
+            drop(ours);
+            let image = spec.service.image.as_str();
+            assert!(
+                self.images.borrow().contains(image),
+                "{image} was not pulled"
+            );
+            for (network, _) in &spec.networks {
+                assert!(
+                    self.networks.borrow().contains_key(network),
+                    "no network {network} for {}",
+                    spec.name
+                );
+            }
+            self.made.set(self.made.get() + 1);
+            let id = format!("made-{}", self.made.get());
+            let container = Container {
+                spec: spec.clone(),
+                state: RunState::Created,
+                restart: "no".to_owned(),
+                starts: 0,
+                facts: facts(spec),
+            };
+            self.containers.borrow_mut().insert(id.clone(), container);
+            Ok(id)
+        })
+    }
+
+    async fn rename(&self, engine_id: &str, name: &str) -> Result<(), EngineError> {
+        self.change(format!("name {engine_id} {name}"), || {
+            self.is_there(engine_id, "rename")?;
+            let mut containers = self.containers.borrow_mut();
+            let taken = containers.values().any(|one| one.spec.name == name);
+            assert!(!taken, "the name {name} is taken");
+            containers.get_mut(engine_id).unwrap().spec.name = name.to_owned();
+            Ok(())
+        })
+    }
+
+    async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
+        self.change(format!("start {engine_id}"), || {
+            self.is_there(engine_id, "start")?;
+            let running = self.containers.borrow()[engine_id].state == RunState::Running;
+            if !running {
+                self.begin(engine_id);
+            }
+            Ok(())
+        })
+    }
+
+    async fn stop(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
+        tokio::time::sleep(grace.min(Duration::from_secs(1))).await;
+        self.change(format!("stop {engine_id}"), || {
+            self.set_state(engine_id, RunState::Exited(143));
+            Ok(())
+        })
+    }
+
+    async fn restart(&self, engine_id: &str, _grace: Duration) -> Result<(), EngineError> {
+        self.change(format!("restart {engine_id}"), || {
+            self.is_there(engine_id, "restart")?;
+            self.begin(engine_id);
+            Ok(())
+        })
+    }
+
+    async fn signal(&self, engine_id: &str, signal: &str) -> Result<(), EngineError> {
+        self.change(format!("signal {engine_id} {signal}"), || {
+            self.is_there(engine_id, "signal")
+        })
+    }
+
+    async fn remove(&self, engine_id: &str) -> Result<(), EngineError> {
+        self.change(format!("remove {engine_id}"), || {
+            self.containers.borrow_mut().remove(engine_id);
+            Ok(())
+        })
+    }
+
+    async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError> {
+        self.change(format!("arm {engine_id} {policy}"), || {
+            self.is_there(engine_id, "arm")?;
+            let mut containers = self.containers.borrow_mut();
+            containers.get_mut(engine_id).unwrap().restart = policy.to_owned();
+            Ok(())
+        })
+    }
+
+    async fn health(
+        &self,
+        _container: &ObservedContainer,
+        service: &Service,
+    ) -> Result<Health, EngineError> {
+        self.look("ask about health")?;
+        Ok(self.health_of(service))
+    }
+}
