@@ -92,6 +92,8 @@ pub struct Asked {
 pub enum Signal {
     /// Poll now (SIGHUP).
     Poke,
+    /// End at the next idle moment, to be started anew (SIGUSR1): what a package's upgrade asks for.
+    Renew,
     /// End (SIGTERM, SIGINT).
     Stop,
 }
@@ -153,6 +155,8 @@ pub struct Daemon<'a, W: World> {
     pausing: Vec<Waiting>,
     /// SIGHUP came in the middle of a cycle, which may have asked the remote already.
     poked: bool,
+    /// SIGUSR1 came in the middle of a cycle: it ends once none is due.
+    renewing: bool,
     /// What unclean starts leave of the work.
     held: Option<levels::Held<'a>>,
 }
@@ -170,6 +174,7 @@ impl<'a, W: World> Daemon<'a, W> {
             busy: false,
             pausing: Vec::new(),
             poked: false,
+            renewing: false,
             held: None,
         }
     }
@@ -305,6 +310,7 @@ impl<'a, W: World> Daemon<'a, W> {
                 Some(asked) = requests.recv() => self.take(asked),
                 Some(signal) = signals.recv() => match signal {
                     Signal::Poke => self.poked = true,
+                    Signal::Renew => self.renewing = true,
                     Signal::Stop => {
                         self.stopping = true;
                         agent.interrupt.raise(Interruption::Stop);
@@ -454,6 +460,10 @@ impl<'a, W: World> Daemon<'a, W> {
         if !self.waiting.is_empty() || std::mem::take(&mut self.poked) {
             return Urgency::Asked;
         }
+        if self.renewing {
+            self.stopping = true;
+            return Urgency::Scheduled;
+        }
         let wait = self.at_most(self.next_wait(outcome));
         let deadline = Instant::now() + wait;
         self.tell_next(wait);
@@ -472,7 +482,7 @@ impl<'a, W: World> Daemon<'a, W> {
                 }
                 signal = signals.recv() => match signal {
                     Some(Signal::Poke) => return Urgency::Asked,
-                    Some(Signal::Stop) | None => {
+                    Some(Signal::Renew | Signal::Stop) | None => {
                         self.stopping = true;
                         return Urgency::Scheduled;
                     }

@@ -93,3 +93,47 @@ fn a_pause_after_a_stop_in_a_soak_goes_back() {
     world.device.evenkeel(&["pause"]).expect_code(0);
     assert_eq!(content(&world), Some("good\n".to_owned()));
 }
+
+#[test]
+fn told_to_renew_in_the_middle_of_a_soak_it_ends_when_the_revision_is_good() {
+    let world = World::of_files("daemon-renew-soak");
+    world.apps(&["one"]).app("one", app("good", SHORT));
+    world.release_and_sync("Good");
+    let mut daemon = world.device.spawn_daemon();
+    world.app(
+        "one",
+        app("new", "[gate]\ndeadline = \"1m\"\nsoak = \"4s\"\n"),
+    );
+    let new = world.repo.release("New");
+    soaking(&world, &new);
+
+    daemon.signal("USR1");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(daemon.runs(), "a soak is not cut short");
+    assert_eq!(daemon.wait(), Some(0));
+    let history = world.device.json(&["history", "--json"]);
+    assert_eq!(history[0]["commit"], new, "{history:#}");
+    assert_eq!(history[0]["result"], "good", "{history:#}");
+}
+
+#[test]
+fn told_to_renew_while_idle_it_ends_at_once_and_starts_again_as_after_any_end() {
+    let world = World::of_files("daemon-renew-idle");
+    world.apps(&["one"]).app("one", app("good", SHORT));
+    world.release_and_sync("Good");
+    // More often than unclean starts are borne.
+    for _ in 0..4 {
+        let daemon = world.device.spawn_daemon();
+        wait_for("the daemon to rest", || {
+            let status = world.device.status_json();
+            (status["phase"] == "Idle" && status["poll"]["next"].is_string()).then_some(())
+        });
+        daemon.signal("USR1");
+        assert_eq!(daemon.wait(), Some(0));
+    }
+    let daemon = world.device.spawn_daemon();
+    wait_for("the daemon to be content", || {
+        (world.device.condition("Ready").0 == "True").then_some(())
+    });
+    daemon.stop();
+}

@@ -145,12 +145,14 @@ pub(super) fn forward(
     signals: mpsc::Sender<Signal>,
 ) -> std::io::Result<impl Future<Output = ()> + use<>> {
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut renew = signal(SignalKind::user_defined1())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         loop {
             let what = tokio::select! {
                 _ = hangup.recv() => Signal::Poke,
+                _ = renew.recv() => Signal::Renew,
                 _ = terminate.recv() => Signal::Stop,
                 _ = interrupt.recv() => Signal::Stop,
             };

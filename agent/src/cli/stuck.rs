@@ -81,7 +81,7 @@ pub(super) async fn wait(
             },
             signal = signals.recv() => match signal {
                 Some(Signal::Poke) => return Woken::Again(None),
-                Some(Signal::Stop) | None => return Woken::Stopped,
+                Some(Signal::Renew | Signal::Stop) | None => return Woken::Stopped,
             },
         }
     }

@@ -6,8 +6,9 @@ use super::patterns::{canonical, covers, holds};
 
 /// The agent's own, beside its state directory and what its configuration names: who can write these can unlock
 /// everything.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "/etc/evenkeel",
+    "/etc/default/evenkeel",
     "/usr/bin/evenkeel",
     "/usr/local/bin/evenkeel",
     "/etc/systemd/system/evenkeel*",

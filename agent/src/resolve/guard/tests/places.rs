@@ -9,6 +9,7 @@ fn protected_paths_are_refused_and_others_are_not() {
         "/var/lib/evenkeel/x",
         "/data/keys/agent.toml",
         "/etc/evenkeel/agent.toml",
+        "/etc/default/evenkeel",
         "/usr/bin/evenkeel",
         "/bin/evenkeel",
         "/boot/x",
@@ -128,6 +129,7 @@ fn nothing_in_the_configuration_opens_evenkeels_own() {
     for path in [
         "/var/lib/evenkeel/x",
         "/etc/evenkeel/x",
+        "/etc/default/evenkeel",
         "/data/keys/agent.toml",
         "/etc/systemd/system/evenkeel.service",
         "/usr/bin/evenkeel",
