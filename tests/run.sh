@@ -4,11 +4,14 @@
 #     tests/run.sh [ARGUMENT...]        arguments go to the test runner, a part of a test's name for instance
 #     tests/run.sh --with COMMAND...    runs a command of yours in the same surroundings instead
 #
+# EVENKEEL_TEST_PROFILE=torture builds with that profile of Cargo.toml instead of dev's.
+#
 # It installs what is missing, builds, and starts private engines in namespaces of their own (packaging/with-engine.sh),
 # which end with it. Tests run as root in there, without any network but loopback.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
+profile=${EVENKEEL_TEST_PROFILE:-dev}
 
 # --- inside: the engines run -----------------------------------------------------------------------------------------
 
@@ -53,9 +56,9 @@ if [ "${1:-}" = --inside ]; then
         cargo test --quiet --workspace --doc </dev/null || rc=$?
     fi
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --workspace --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
+        cargo nextest run --cargo-profile "$profile" --workspace --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
     else
-        cargo test --workspace --all-targets --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
+        cargo test --profile "$profile" --workspace --all-targets --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
     fi
     tests/torture.sh --table "$EVENKEEL_TORTURE_DIR" || rc=$?
     if [ -n "${PRIVATE_PODMAN_ABSENT:-}" ]; then
@@ -72,6 +75,6 @@ packaging/prerequisites.sh podman || echo "tests/run.sh: goes on without podman"
 
 if [ "${1:-}" != --with ]; then
     # All of it in one go: the tests run the binary, and a second set of features would build the packages twice.
-    cargo build --workspace --all-targets </dev/null
+    cargo build --profile "$profile" --workspace --all-targets </dev/null
 fi
 exec packaging/with-engine.sh --podman "$PWD/tests/run.sh" --inside "$@"

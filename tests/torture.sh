@@ -63,6 +63,8 @@ while [ $# -gt 0 ]; do
 done
 
 export EVENKEEL_TORTURE=$scale NEXTEST_PROFILE=torture
+# Hours of cases are worth an optimised build; a few minutes of them are not.
+[ "$scale" = quick ] || export EVENKEEL_TEST_PROFILE=${EVENKEEL_TEST_PROFILE:-torture}
 if [ "$scale" = full ] && [ ${#names[@]} -eq 0 ]; then
     # A whole machine, which no test runner starts, counts into the same table.
     EVENKEEL_TORTURE_DIR=$(mktemp -d)

@@ -215,7 +215,8 @@ impl Device {
             .arg("--config")
             .arg(self.config_file())
             .env_remove("NOTIFY_SOCKET")
-            .env_remove("DOCKER_HOST");
+            .env_remove("DOCKER_HOST")
+            .envs(memory_settings());
         if let Some(clock) = &self.clock {
             clock.rule(&mut command);
         }
@@ -343,6 +344,16 @@ impl Daemon {
     pub fn kill(mut self) {
         self.server.kill();
     }
+}
+
+/// What the unit file tells the allocator, so that memory is measured as a device has it.
+fn memory_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    include_str!("../../systemd/evenkeel.service")
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="))
+        .flat_map(str::split_whitespace)
+        .filter_map(|one| one.split_once('='))
+        .filter(|(name, _)| name.starts_with("MALLOC_"))
 }
 
 /// The `evenkeel` binary of the build that this test is part of.

@@ -111,6 +111,8 @@ pub(super) struct Run<'a, W: World> {
     ids: BTreeMap<ServiceId, String>,
     /// The names that containers have, ours and others'.
     names: BTreeSet<String>,
+    /// The names of ours, by the engine's id: one is free once its container is gone, not when that is merely planned.
+    named: BTreeMap<String, String>,
     /// The steps that were taken, in the plan's words.
     pub(super) taken: Vec<String>,
 }
@@ -140,17 +142,19 @@ impl<'a, W: World> Run<'a, W> {
                 .collect(),
             Seen::Absent | Seen::Unknown(_) => BTreeMap::new(),
         };
-        let names = match &observed.engine {
-            Seen::Present(view) => view
-                .containers
-                .values()
-                .flatten()
-                .filter(|one| !goes(&one.engine_id))
-                .map(|one| &one.name)
-                .chain(&view.foreign_container_names)
-                .cloned()
-                .collect(),
-            Seen::Absent | Seen::Unknown(_) => BTreeSet::new(),
+        let (named, names) = match &observed.engine {
+            Seen::Present(view) => {
+                let named: BTreeMap<_, _> = view
+                    .containers
+                    .values()
+                    .flatten()
+                    .map(|one| (one.engine_id.clone(), one.name.clone()))
+                    .collect();
+                let all = named.values().chain(&view.foreign_container_names);
+                let names = all.cloned().collect();
+                (named, names)
+            }
+            Seen::Absent | Seen::Unknown(_) => (BTreeMap::new(), BTreeSet::new()),
         };
         Self {
             agent,
@@ -158,6 +162,7 @@ impl<'a, W: World> Run<'a, W> {
             staging,
             ids,
             names,
+            named,
             taken: Vec::new(),
         }
     }
@@ -233,6 +238,9 @@ impl<'a, W: World> Run<'a, W> {
             Action::RemoveContainer { engine_id } => {
                 engine.stop(engine_id, STOP_GRACE).await?;
                 engine.remove(engine_id).await?;
+                if let Some(name) = self.named.get(engine_id) {
+                    self.names.remove(name);
+                }
             }
             Action::Unit(OnChange::RestartUnit(unit)) => world.units().restart(unit).await?,
             Action::Unit(OnChange::ReloadUnit(unit)) => world.units().reload(unit).await?,
