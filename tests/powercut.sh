@@ -3,7 +3,7 @@
 #
 #     tests/powercut.sh [--cuts N] [--seed N]        5 cuts unless told otherwise; one takes a minute or two
 #
-# The machine is Debian 12 with systemd, Docker, the agent and its unit, on an emulated processor (QEMU; no KVM is needed). Its
+# The machine is Debian 12 with systemd, Docker and the agent's package, on an emulated processor (QEMU; no KVM is needed). Its
 # disk writes down all it is told. The power goes while signed commits come without a pause, and what the disk had not
 # flushed by then is lost in part, at random. It then has to come up with no git server in reach, at a revision no older than
 # the last that it was seen to call good, with that revision's files and its container answering; and go on to the tip once
@@ -65,4 +65,7 @@ cargo build --quiet --package evenkeel </dev/null
 cargo build --quiet --package evenkeel-tests --bin powercut </dev/null
 mkdir -p "$made"
 [ -e "$made/disk.img" ] || make_machine
-exec "$target/debug/powercut" --guest "$made" --unit systemd/evenkeel.service "${arguments[@]}"
+# Symbols are ninety of its hundred megabytes.
+strip -o "$made/evenkeel" "$target/debug/evenkeel"
+deb=$(packaging/deb.sh --binary "$made/evenkeel" --fast)
+exec "$target/debug/powercut" --guest "$made" --deb "$deb" "${arguments[@]}"

@@ -59,8 +59,8 @@ WantedBy=multi-user.target
 /// What is put onto the machine's disk before it starts for the first time.
 #[derive(Debug)]
 pub(crate) struct Outfit<'a> {
-    pub(crate) binary: &'a Path,
-    pub(crate) unit: &'a Path,
+    /// The package, which brings the agent and its unit.
+    pub(crate) deb: &'a Path,
     pub(crate) config: String,
     pub(crate) allowed_signers: &'a Path,
     pub(crate) image: &'a Path,
@@ -200,24 +200,24 @@ impl Outfit<'_> {
         ] {
             std::fs::create_dir_all(root.join(dir)).unwrap();
         }
-        // Symbols are ninety of its hundred megabytes.
+        // As it is installed on a device: with its maintainer scripts, which enable the unit.
+        std::fs::copy(self.deb, root.join("evenkeel.deb")).unwrap();
         run(
-            Command::new("strip")
-                .arg("-o")
-                .arg(root.join("usr/bin/evenkeel"))
-                .arg(self.binary),
+            Command::new("chroot")
+                .arg(root)
+                .args(["dpkg", "--install", "/evenkeel.deb"]),
             PATIENCE,
         )
         .expect_code(0);
+        std::fs::remove_file(root.join("evenkeel.deb")).unwrap();
         std::fs::write(root.join("etc/evenkeel/agent.toml"), &self.config).unwrap();
         let signers = root.join("etc/evenkeel/allowed_signers");
         std::fs::copy(self.allowed_signers, signers).unwrap();
         std::fs::copy(self.image, root.join("usr/lib/onlooker/image.tar")).unwrap();
-        std::fs::copy(self.unit, system.join("evenkeel.service")).unwrap();
         for (name, text) in [("onlooker", ONLOOKER), ("image", IMAGE)] {
             std::fs::write(system.join(format!("{name}.service")), text).unwrap();
         }
-        for name in ["evenkeel", "onlooker", "image"] {
+        for name in ["onlooker", "image"] {
             let unit = format!("{name}.service");
             let wanted = system.join("multi-user.target.wants").join(&unit);
             std::os::unix::fs::symlink(system_path(&unit), wanted).unwrap();

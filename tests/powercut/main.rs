@@ -37,7 +37,7 @@ fn main() {
     let mut cuts = 5;
     let mut seed = 1;
     let mut made = PathBuf::new();
-    let mut unit = PathBuf::new();
+    let mut deb = PathBuf::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
@@ -45,11 +45,11 @@ fn main() {
             "--cuts" => cuts = value.parse().expect("--cuts takes a number"),
             "--seed" => seed = value.parse().expect("--seed takes a number"),
             "--guest" => made = PathBuf::from(value),
-            "--unit" => unit = PathBuf::from(value),
+            "--deb" => deb = PathBuf::from(value),
             _ => panic!("there is no option {argument}: tests/powercut.sh calls this"),
         }
     }
-    let mut story = Story::new(&made, &unit, seed);
+    let mut story = Story::new(&made, &deb, seed);
     let mut tally = Tally::new(CLASS);
     let began = Instant::now();
     story.first_boot();
@@ -116,7 +116,7 @@ struct Story {
 }
 
 impl Story {
-    fn new(made: &Path, unit: &Path, seed: u64) -> Self {
+    fn new(made: &Path, deb: &Path, seed: u64) -> Self {
         let work = evenkeel_tests::short_tempdir("guest");
         let repo = FleetRepo::new();
         repo.write("fleet.toml", "format = 1\nname = \"test\"\n")
@@ -129,8 +129,7 @@ impl Story {
             server.port()
         );
         let outfit = Outfit {
-            binary: &evenkeel(),
-            unit,
+            deb,
             config,
             allowed_signers: &repo.allowed_signers(),
             image: &archive,
@@ -408,14 +407,6 @@ fn busybox_archive(work: &Path) -> (PathBuf, String) {
     let archive = work.join("image.tar");
     pack(&parts, &archive, &["manifest.json", &name, "layer.tar"]);
     (archive, format!("sha256:{id}"))
-}
-
-/// The agent that lies beside this program, or the one that `EVENKEEL_TEST_BINARY` names.
-fn evenkeel() -> PathBuf {
-    std::env::var_os("EVENKEEL_TEST_BINARY").map_or_else(
-        || std::env::current_exe().unwrap().with_file_name("evenkeel"),
-        PathBuf::from,
-    )
 }
 
 /// Well where its container answers.

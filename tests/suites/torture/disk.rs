@@ -3,6 +3,8 @@
 //! Errors of a single call are injected by strace into the real agent (`when=K` counts for each thread alone). Full, small
 //! and read-only disks are real: tmpfs and ext4 on a loop device. What a power cut leaves is another suite's.
 
+mod quota;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
