@@ -3,7 +3,8 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, guest, deb, rpm, lintian, lint.
+# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm,
+# lintian, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -67,6 +68,13 @@ EOF
 command -v systemd-analyze|systemd
 EOF
             ;;
+        machine) cat <<'EOF'
+command -v systemd-nspawn|systemd-container
+test -x /lib/systemd/systemd|systemd
+command -v dbus-daemon|dbus
+command -v nsenter|util-linux
+EOF
+            ;;
         faults) cat <<'EOF'
 command -v strace|strace
 command -v qemu-storage-daemon|qemu-system-common
@@ -107,7 +115,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, faults, guest, deb, rpm, lintian, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, lintian, lint)" >&2
             exit 2
             ;;
     esac

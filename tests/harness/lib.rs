@@ -26,6 +26,7 @@ pub mod git_http;
 pub mod git_ssh;
 pub mod link;
 pub mod mounted;
+pub mod nspawn;
 pub mod ports;
 pub mod proc;
 pub mod process;
@@ -42,6 +43,7 @@ pub use engine_proxy::{Call, CallFault, EngineProxy};
 pub use git_http::{Access, GitHttp, HttpOptions};
 pub use git_ssh::GitSsh;
 pub use link::Link;
+pub use nspawn::Machine;
 pub use registry::Registry;
 pub use repo::{FleetRepo, Signer};
 

@@ -8,6 +8,7 @@
 
 mod attacks;
 mod bad_input;
+mod booted;
 mod cli;
 mod converge;
 mod daemon;
