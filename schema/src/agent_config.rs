@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::name::DeviceId;
 
+mod credential;
 mod keys;
 mod read;
 
+pub use credential::{CredentialName, FileAt, NotACredentialName};
 pub use keys::KEYS;
 pub use read::parse;
 
@@ -21,8 +23,8 @@ pub struct AgentConfig {
     pub root: PathBuf,
     /// `[device]`.
     pub device: DeviceSection,
-    /// `[source]`.
-    pub source: SourceSection,
+    /// `[source]`, with its files as they are written.
+    pub source: SourceSection<FileAt>,
     /// `[trust]`.
     pub trust: TrustSection,
     /// `[guard]`.
@@ -40,9 +42,9 @@ pub struct DeviceSection {
     pub labels: BTreeMap<String, String>,
 }
 
-/// `[source]`.
+/// `[source]`. `F` is how its files are named: as they are written ([`FileAt`]), or by their paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceSection {
+pub struct SourceSection<F = PathBuf> {
     /// Remotes in the order in which they are asked: https, http, ssh or file URLs.
     pub urls: Vec<String>,
     /// The branch.
@@ -50,20 +52,20 @@ pub struct SourceSection {
     /// Time between polls, before jitter; 60 s.
     pub interval: Duration,
     /// A file with a bearer token, or with the password where the URL names a user.
-    pub token_file: Option<PathBuf>,
+    pub token_file: Option<F>,
     /// A private key for ssh.
-    pub ssh_key: Option<PathBuf>,
+    pub ssh_key: Option<F>,
     /// Pinned host keys for ssh.
-    pub known_hosts: Option<PathBuf>,
+    pub known_hosts: Option<F>,
     /// Client certificate chain, PEM.
-    pub client_cert: Option<PathBuf>,
+    pub client_cert: Option<F>,
     /// Client certificate's key, PEM.
-    pub client_key: Option<PathBuf>,
+    pub client_key: Option<F>,
     /// The only CAs that are trusted for the remote, PEM.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<F>,
 }
 
-impl SourceSection {
+impl<F> SourceSection<F> {
     /// A remote and a branch, and for all else what stands where nothing is written.
     #[must_use]
     pub fn at(url: impl Into<String>, branch: &str) -> Self {

@@ -75,19 +75,16 @@ const MASKED: &[&str] = &[
 const BOOT: &str = r#"
 dir=$1 name=$2 memory=$3
 shift 3
+kept=$dir
 over() {
-    mount -t overlay -o "lowerdir=$1,upperdir=$dir/up/$2,workdir=$dir/work/$2" "ek-$2" "$dir/root$1"
+    mount -t overlay -o "lowerdir=$1,upperdir=$kept/up/$2,workdir=$kept/work/$2" "ek-$2" "$dir/root$1"
 }
 if ! over /usr usr 2>/dev/null; then
-    mount -t tmpfs -o mode=0755 ek-up "$dir/up"
-    mount -t tmpfs -o mode=0755 ek-work "$dir/work"
-    mkdir "$dir/up/usr" "$dir/up/dpkg" "$dir/work/usr" "$dir/work/dpkg"
-    # Upper and work directory must share a file system.
-    mount --bind "$dir/up" "$dir/work"
-    mkdir "$dir/up/w-usr" "$dir/up/w-dpkg"
-    over() {
-        mount -t overlay -o "lowerdir=$1,upperdir=$dir/up/$2,workdir=$dir/up/w-$2" "ek-$2" "$dir/root$1"
-    }
+    # Not every file system takes what overlayfs writes; memory does.
+    kept=$dir/memory
+    mkdir "$kept"
+    mount -t tmpfs -o mode=0755 ek-memory "$kept"
+    cp -a "$dir/up" "$dir/work" "$kept/"
     over /usr usr
 fi
 over /var/lib/dpkg dpkg
@@ -266,13 +263,56 @@ impl Machine {
         &self.name
     }
 
-    /// A path of it, as this machine sees it. Before it boots `/usr` is empty there.
+    /// A path of it, as this machine sees it. Before its first boot what is put into `/usr` goes to what it has of its own
+    /// there.
     pub fn path(&self, path: &str) -> PathBuf {
         let path = path.trim_start_matches('/');
         match &self.running {
             Some((_, leader)) => Path::new(&format!("/proc/{leader}/root")).join(path),
+            None if path.starts_with("usr/") => self.dir.path().join("up").join(path),
             None => self.dir.path().join("root").join(path),
         }
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The id of its first process here.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn leader(&self) -> u32 {
+        self.running.as_ref().expect("the machine runs").1
+    }
+
+    /// What the kernel says of its memory, where [`Options::memory`] limits it: the most it ever took in bytes, and how
+    /// many processes were killed for want of it.
+    ///
+    /// # Panics
+    /// Where it is not limited.
+    pub fn memory(&self) -> (u64, u64) {
+        let read = |name: &str| {
+            ["memory/", ""].iter().find_map(|tree| {
+                let file = format!("/sys/fs/cgroup/{tree}{}/{name}", self.name);
+                std::fs::read_to_string(file).ok()
+            })
+        };
+        let most = read("memory.max_usage_in_bytes")
+            .or_else(|| read("memory.peak"))
+            .expect("a control group that counts memory");
+        let killed = read("memory.oom_control")
+            .or_else(|| read("memory.events"))
+            .expect("a control group that counts kills");
+        let killed = killed
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))
+            .expect("the count of kills");
+        (
+            most.trim().parse().expect("a number"),
+            killed.trim().parse().expect("a number"),
+        )
     }
 
     /// A directory beside it, for whatever a test needs.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use crate::domain::outcome::{Outcome, Phase, Report};
+use crate::domain::outcome::{ConditionStatus, ConditionType, Outcome, Phase, Report};
 use crate::port::reporter::{Event, Reporter};
 
 /// A loop that shows no sign of life for so long is stuck: the watchdog is not fed any more. Longer than the longest
@@ -26,6 +26,8 @@ pub struct Hub {
     /// When the next sign of life is due at the latest.
     expected: Cell<Instant>,
     last_outcome: RefCell<Option<Outcome>>,
+    /// What `systemctl status` shows now.
+    shown: RefCell<String>,
 }
 
 impl Hub {
@@ -37,6 +39,7 @@ impl Hub {
             events: broadcast::channel(BACKLOG).0,
             expected: Cell::new(Instant::now() + STUCK_AFTER),
             last_outcome: RefCell::new(None),
+            shown: RefCell::new(String::new()),
         }
     }
 
@@ -71,6 +74,15 @@ impl Hub {
     /// Goes on from what was last told, without telling it again.
     pub fn go_on_from(&self, report: Report) {
         self.report.replace(report);
+    }
+
+    /// Has `systemctl status` show this line.
+    fn show(&self, line: String) {
+        if *self.shown.borrow() != line {
+            // Not every service manager listens.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&line)]);
+            self.shown.replace(line);
+        }
     }
 
     fn outcome(&self, outcome: &Outcome) {
@@ -126,10 +138,8 @@ impl Reporter for Hub {
             // Nobody wants to read that.
             Event::Alive | Event::Rests(_) => return,
             Event::Report(report) => {
-                let before = self.report.replace((**report).clone());
-                if before.phase != report.phase || before.revision != report.revision {
-                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status(report))]);
-                }
+                self.report.replace((**report).clone());
+                self.show(status(report));
             }
             Event::Pull { image, .. } => tracing::trace!(image, "pulling"),
             Event::Step(step) => tracing::info!(step, "taking a step"),
@@ -141,13 +151,9 @@ impl Reporter for Hub {
     }
 }
 
-/// The line that `systemctl status` shows.
+/// The line that `systemctl status` shows: the phase, where the device is, the tip where it is not there, and what is
+/// the matter.
 fn status(report: &Report) -> String {
-    let at = report
-        .revision
-        .applied
-        .as_ref()
-        .map_or("nothing applied yet", |commit| commit.short());
     let phase = match report.phase {
         Phase::Idle => "idle",
         Phase::Fetching => "fetching",
@@ -157,5 +163,60 @@ fn status(report: &Report) -> String {
         Phase::RolledBack => "rolled back",
         Phase::Paused => "paused",
     };
-    format!("{phase}; {} at {at}", report.branch)
+    let revision = &report.revision;
+    let mut line = match &revision.applied {
+        Some(commit) => format!("{phase}; {} at {}", report.branch, commit.short()),
+        None => format!("{phase}; {}, nothing applied yet", report.branch),
+    };
+    if let Some(tip) = &revision.tip
+        && revision.applied.as_ref() != Some(tip)
+    {
+        line.push_str(&format!(", tip {}", tip.short()));
+    }
+    let trouble = report.conditions.iter().find(|condition| {
+        condition.kind == ConditionType::Ready && condition.status == ConditionStatus::False
+    });
+    if let Some(trouble) = trouble {
+        line.push_str(&format!("; not ready: {}", trouble.reason));
+    }
+    line
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::domain::outcome::Condition;
+    use crate::domain::revision::{CommitId, Timestamp};
+
+    fn commit(digit: char) -> CommitId {
+        let id: String = std::iter::repeat_n(digit, 40).collect();
+        id.parse().unwrap()
+    }
+
+    #[test]
+    fn the_status_line_tells_phase_revision_and_trouble() {
+        let mut report = Report {
+            branch: "stable".to_owned(),
+            ..Report::default()
+        };
+        assert_eq!(status(&report), "idle; stable, nothing applied yet");
+        report.phase = Phase::Soaking;
+        report.revision.applied = Some(commit('a'));
+        report.revision.tip = Some(commit('a'));
+        assert_eq!(status(&report), "soaking; stable at aaaaaaaaaa");
+        report.phase = Phase::RolledBack;
+        report.revision.tip = Some(commit('b'));
+        report.conditions.push(Condition {
+            kind: ConditionType::Ready,
+            status: ConditionStatus::False,
+            reason: "Refused".to_owned(),
+            message: "with a long explanation".to_owned(),
+            since: Timestamp(0),
+        });
+        assert_eq!(
+            status(&report),
+            "rolled back; stable at aaaaaaaaaa, tip bbbbbbbbbb; not ready: Refused"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use evenkeel_schema::agent_config::{self, AgentConfig, TrustSection};
 use evenkeel_schema::device::MachineId;
@@ -9,6 +10,7 @@ use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{self, Line, Request};
+use super::credentials;
 use super::limits::limits;
 use super::reach::{Reached, reach};
 use super::{ConfigArgs, code, fail, sync};
@@ -37,6 +39,11 @@ use crate::trust::policy::{NamedBytes, TrustPolicy};
 const MACHINE_ID: &str = "/etc/machine-id";
 /// The longest configuration or trust file in bytes.
 const LONGEST_FILE: u64 = 4 * 1024 * 1024;
+
+/// How much longer a service manager is asked to wait for a pass: as long as TimeoutStartSec= of evenkeel-sync.service.
+const LONGER: Duration = Duration::from_secs(15 * 60);
+/// How often it is asked.
+const LONGER_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a device could not be opened or asked: an exit code and one sentence with the next move.
 #[derive(Debug)]
@@ -86,6 +93,11 @@ impl Failure {
     /// Whether a person has to change something first.
     pub(super) fn is_usage(&self) -> bool {
         self.code == code::USAGE
+    }
+
+    /// The exit code.
+    pub(super) fn code(&self) -> u8 {
+        self.code
     }
 
     /// Tells it on stderr, and gives back the exit code.
@@ -367,14 +379,21 @@ impl Entered {
         {
             return Err(Failure::usage(why));
         }
-        let source = GitSource::new(&config.source, config.state_dir.join("git"))
+        let section = credentials::source(&config);
+        let source = GitSource::new(&section, config.state_dir.join("git"))
             .map_err(|error| Failure::usage(chain(&error)))?;
-        let report = journal.ledger().report.unwrap_or_default();
+        // From the first moment on: what it goes on from may be of another branch, or of none.
+        let report = Report {
+            device: device.to_string(),
+            branch: config.source.branch.clone(),
+            ..journal.ledger().report.unwrap_or_default()
+        };
         hub.go_on_from(report.clone());
         let of_the_directory = state.warnings().to_vec();
         let told = [damaged, untrusted.clone()].into_iter().flatten();
         for warning in of_the_directory
             .into_iter()
+            .chain(credentials::missing(&config))
             .chain(told)
             .chain(warnings)
             .chain(doubts)
@@ -502,12 +521,20 @@ fn do_here(device: &Device, request: &Request) -> Result<Line, Failure> {
     answered.map_err(|error| Failure::failed(format!("cannot serve: {error}")))
 }
 
+/// Where a service manager waits for this pass (evenkeel-sync.service), it is to wait on while the pass goes on.
+fn ask_for_longer() {
+    let longer = u32::try_from(LONGER.as_micros()).unwrap_or(u32::MAX);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(longer)]);
+}
+
 async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     let (asks, mut requests) = mpsc::channel(16);
     let (signals, mut signalled) = mpsc::channel(4);
     let listener = control::listen(&device.state_dir)?;
     tokio::task::spawn_local(control::serve(listener, Rc::clone(&device.hub), asks));
     tokio::task::spawn_local(super::run::forward(signals)?);
+    let hub = Rc::clone(&device.hub);
+    tokio::task::spawn_local(async move { hub.feed(LONGER_EVERY, ask_for_longer).await });
     let mut daemon = Daemon::new(&device.agent);
     let (reply, answer) = oneshot::channel();
     let ask = match request {

@@ -8,13 +8,13 @@ use crate::resolve::guard::{Limits, Places};
 
 /// The limits of a configuration.
 pub(super) fn limits(config: &AgentConfig, config_file: &Path) -> Limits {
-    let (source, trust) = (&config.source, &config.trust);
-    let secrets = [&source.token_file, &source.ssh_key, &source.client_key];
+    let (source, trust) = (super::credentials::source(config), &config.trust);
+    let secrets = [source.token_file, source.ssh_key, source.client_key];
     let own = [&config.state_dir, &trust.allowed_signers]
         .into_iter()
         .chain(trust.revoked.iter())
-        .chain(secrets.into_iter().flatten())
         .cloned()
+        .chain(secrets.into_iter().flatten())
         .chain(std::path::absolute(config_file))
         .chain(std::env::current_exe());
     let own = with_real(own);

@@ -1,7 +1,9 @@
 //! The command line: one file a verb. stdout is the answer, stderr the talk.
 
+mod again;
 pub mod approve;
 pub mod control;
+mod credentials;
 pub mod demo;
 mod device;
 mod fleet_dir;

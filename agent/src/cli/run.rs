@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::reach::enter_as_daemon;
 use super::stuck::{self, Woken};
-use super::{ConfigArgs, control, device, fail};
+use super::{ConfigArgs, again, control, device, fail};
 use crate::adapter::report::Hub;
 use crate::adapter::starts::StartsFile;
 use crate::daemon::{Daemon, Pass, Run, Signal};
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> u8 {
     });
     let entered = match enter_as_daemon(&args.config) {
         Ok(entered) => entered,
-        Err(failure) => return failure.tell(),
+        Err(failure) => return again::tell(&failure),
     };
     // Before anything that a damaged memory could make it die of.
     let starts = StartsFile::begin(&entered.config.state_dir, env!("CARGO_PKG_VERSION"));
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> u8 {
     runtime.shutdown_background();
     match served {
         Ok(()) => super::code::DONE,
-        Err(failure) => failure.tell(),
+        Err(failure) => again::tell(&failure),
     }
 }
 
@@ -75,6 +75,7 @@ async fn serve(entered: device::Entered, starts: &StartsFile) -> Result<(), devi
         let listener = control::listen(&state_dir)?;
         tokio::task::spawn_local(control::serve(listener, Rc::clone(&hub), asks.clone()));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        again::forget();
         Ok(())
     };
     let mut asked = None;

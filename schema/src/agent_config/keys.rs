@@ -49,7 +49,7 @@ pub(super) const SOURCE: &[Key] = &[
     key(
         "token_file",
         Shape::Text,
-        "A file with a bearer token, or with the password of the URL's user",
+        "A file with a bearer token, or with the password of the URL's user; or credential:NAME, as each file of this section",
     ),
     key("ssh_key", Shape::Text, "A private key for ssh"),
     key(

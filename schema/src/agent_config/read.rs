@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::keys::{BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, ROOT, SOURCE, TRUST};
 use super::{
-    AgentConfig, DeviceSection, EngineSection, FloorPolicy, GuardSection, OnUnsigned, RootSection,
-    SourceSection, StalePolicy, TrustSection, Verify,
+    AgentConfig, DeviceSection, EngineSection, FileAt, FloorPolicy, GuardSection, OnUnsigned,
+    RootSection, SourceSection, StalePolicy, TrustSection, Verify,
 };
 use crate::diagnostic::Diagnostics;
 use crate::node::Node;
@@ -98,6 +98,22 @@ fn path(node: &Node, out: &mut Diagnostics) -> Option<PathBuf> {
     Some(PathBuf::from(text))
 }
 
+/// A path, or a credential of the service.
+fn file_at(node: &Node, out: &mut Diagnostics) -> Option<FileAt> {
+    let text = path(node, out)?;
+    match FileAt::parse(text.to_str()?) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            node.error_with_help(
+                out,
+                error.to_string(),
+                "write `credential:` and the name that LoadCredential= gives it",
+            );
+            None
+        }
+    }
+}
+
 /// A key whose only value in this version is what it does anyway.
 fn only(node: &Node, name: &str, supported: &str, out: &mut Diagnostics) {
     if let Some(value) = decode::field(node, name)
@@ -114,7 +130,7 @@ fn only(node: &Node, name: &str, supported: &str, out: &mut Diagnostics) {
     }
 }
 
-fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection> {
+fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection<FileAt>> {
     document::check_keys(node, SOURCE, "`[source]`", out);
     let urls = decode::required(node, "url", "`[source]`", out).and_then(|node| {
         let urls = decode::list_or_one(node, out, url)?;
@@ -134,7 +150,7 @@ fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection> {
         }
         Some(interval)
     });
-    let mut file = |name| decode::optional(node, name, out, path);
+    let mut file = |name| decode::optional(node, name, out, file_at);
     let section = SourceSection {
         urls: Vec::new(),
         branch: String::new(),

@@ -1,6 +1,9 @@
-//! The agent as a service of a booted systemd, under the sandbox of its unit.
+//! The agent as a service of a booted systemd, under the sandbox of its units.
 
+mod once;
+mod secrets;
 mod service;
+mod small;
 
 use std::path::Path;
 
@@ -8,63 +11,71 @@ use evenkeel_tests::nspawn::Options;
 use evenkeel_tests::{FleetRepo, GitHttp, HttpOptions, Machine, device, wait_for};
 use serde_json::Value;
 
-/// Where the units lie in this source tree.
-pub(crate) fn unit_files() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd")
-}
-
-/// A fleet repository on a git server, and a machine that follows it once the agent is installed and configured.
+/// A fleet repository and a machine.
 pub(crate) struct Site {
     pub(crate) repo: FleetRepo,
-    pub(crate) server: GitHttp,
     pub(crate) machine: Machine,
 }
 
 impl Site {
-    /// A machine that has booted, with nothing of ours in it.
-    pub(crate) fn boot(name: &str, options: Options, http: HttpOptions) -> Self {
+    /// A machine that has not booted yet, with nothing of ours in it.
+    pub(crate) fn new(name: &str, options: Options) -> Self {
         let repo = FleetRepo::new();
         repo.write("fleet.toml", "format = 1\nname = \"test\"\n");
         repo.write("groups/all.toml", "match = \"all\"\napps = [\"one\"]\n");
-        let server = GitHttp::start(repo.served(), http);
-        let mut machine = Machine::new(name, options);
-        machine.boot();
-        Self {
-            repo,
-            server,
-            machine,
-        }
+        let machine = Machine::new(name, options);
+        Self { repo, machine }
     }
 
-    /// The same, with the agent installed and configured, and nothing started.
-    pub(crate) fn installed(name: &str) -> Self {
-        let plain = HttpOptions {
-            plain: true,
-            ..HttpOptions::default()
-        };
-        let site = Self::boot(name, Options::default(), plain);
+    /// A machine that has booted, with the agent installed.
+    pub(crate) fn booted(name: &str) -> Self {
+        let mut site = Self::new(name, Options::default());
         site.install();
-        site.configure("", "");
+        site.machine.boot();
         site
+    }
+
+    /// The same, configured for a server without a lock, and nothing started.
+    pub(crate) fn configured(name: &str) -> (Self, GitHttp) {
+        let site = Self::booted(name);
+        let server = GitHttp::http(site.repo.served());
+        site.configure(&server.url(), "", "");
+        (site, server)
     }
 
     /// Puts the agent where a package puts it.
     pub(crate) fn install(&self) {
         let machine = &self.machine;
         machine.copy(&device::binary(), "/usr/bin/evenkeel", 0o755);
-        for entry in std::fs::read_dir(unit_files()).unwrap() {
+        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+        for entry in std::fs::read_dir(units).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             machine.copy(&path, &format!("/usr/lib/systemd/system/{name}"), 0o644);
         }
-        machine.ok(&["systemctl", "daemon-reload"]);
+        self.reload();
     }
 
-    /// Writes agent.toml: with these lines before its sections, and these in `[source]` and after it.
-    pub(crate) fn configure(&self, top: &str, source: &str) {
+    /// Has the service enabled where the machine has not booted yet.
+    pub(crate) fn enable(&self) {
+        let wants = self
+            .machine
+            .path("/etc/systemd/system/multi-user.target.wants");
+        std::fs::create_dir_all(&wants).unwrap();
+        let unit = "/usr/lib/systemd/system/evenkeel.service";
+        std::os::unix::fs::symlink(unit, wants.join("evenkeel.service")).unwrap();
+    }
+
+    fn reload(&self) {
+        if self.machine.runs() {
+            self.systemctl(&["daemon-reload"]);
+        }
+    }
+
+    /// Writes agent.toml: with these lines before its sections, and these at the end of `[source]` and after it.
+    pub(crate) fn configure(&self, url: &str, top: &str, source: &str) {
         let signers = std::fs::read(self.repo.allowed_signers()).unwrap();
         let name = self.machine.name();
-        let url = self.server.url();
         self.machine
             .write("/etc/evenkeel/allowed_signers", signers)
             .write(
@@ -74,6 +85,13 @@ impl Site {
                      [source]\nurl = \"{url}\"\nbranch = \"main\"\ninterval = \"1s\"\n{source}\n"
                 ),
             );
+    }
+
+    /// A drop-in for a unit.
+    pub(crate) fn drop_in(&self, unit: &str, text: &str) {
+        let file = format!("/etc/systemd/system/{unit}.d/10-test.conf");
+        self.machine.write(&file, text);
+        self.reload();
     }
 
     /// Writes the app and releases it.
@@ -100,6 +118,21 @@ impl Site {
             (status["revision"]["last_good"] == commit && status["phase"] == "Idle").then_some(())
         });
     }
+}
+
+/// A server that lets in who has this token.
+pub(crate) fn locked(site: &Site, token: &str) -> GitHttp {
+    let options = HttpOptions {
+        plain: true,
+        access: evenkeel_tests::Access::Bearer(token.to_owned()),
+        ..HttpOptions::default()
+    };
+    GitHttp::start(site.repo.served(), options)
+}
+
+/// A file of this content, with these more lines.
+pub(crate) fn file(path: &str, content: &str, more: &str) -> String {
+    format!("[[files]]\npath = {path:?}\ncontent = {content:?}\n{more}\n")
 }
 
 /// A gate for what needs no time to get well.

@@ -4,16 +4,11 @@ use std::os::unix::fs::MetadataExt as _;
 
 use evenkeel_tests::wait_for;
 
-use super::{QUICK, Site};
-
-/// A file of this content, with these more lines.
-fn file(path: &str, content: &str, more: &str) -> String {
-    format!("[[files]]\npath = {path:?}\ncontent = {content:?}\n{more}\n")
-}
+use super::{QUICK, Site, file};
 
 #[test]
 fn under_its_sandbox_the_service_does_all_that_a_release_asks_for() {
-    let site = Site::installed("sandbox");
+    let (site, _server) = Site::configured("sandbox");
     let machine = &site.machine;
     // Units of the device's own, which write down what is done with them.
     for unit in ["restarted", "reloaded"] {
@@ -77,7 +72,7 @@ fn under_its_sandbox_the_service_does_all_that_a_release_asks_for() {
 
 #[test]
 fn a_service_that_is_killed_comes_back_and_goes_on() {
-    let site = Site::installed("killed");
+    let (site, _server) = Site::configured("killed");
     let machine = &site.machine;
     let first = site.release(&(file("/etc/one.conf", "1\n", "") + QUICK));
     site.systemctl(&["enable", "--now", "evenkeel"]);
@@ -96,4 +91,38 @@ fn a_service_that_is_killed_comes_back_and_goes_on() {
     site.systemctl(&["reload", "evenkeel"]);
     site.systemctl(&["stop", "evenkeel"]);
     assert_eq!(machine.property("evenkeel", "Result"), "success");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_told_once_and_mended_without_help() {
+    let (site, server) = Site::configured("wrong");
+    let machine = &site.machine;
+    let first = site.release(&(file("/etc/one.conf", "1\n", "") + QUICK));
+    let good = machine.read("/etc/evenkeel/agent.toml").unwrap();
+    machine.write("/etc/evenkeel/agent.toml", format!("{good}\n[gaurd]\n"));
+    site.drop_in("evenkeel.service", "[Service]\nRestartSec=100ms\n");
+    // Who starts it sees that it does not start, at once.
+    let said = machine.run(&["systemctl", "start", "evenkeel"]);
+    assert_ne!(said.code, Some(0));
+    wait_for("further tries", || {
+        let times: u32 = machine.property("evenkeel", "NRestarts").parse().unwrap();
+        let text = machine.property("evenkeel", "StatusText");
+        (times >= 2 && text.starts_with("does not start: ") && text.contains("agent.toml"))
+            .then_some(())
+    });
+    let told = machine.log("evenkeel");
+    assert_eq!(told.matches("gaurd").count(), 1, "{told}");
+    // A person who starts it anew is told, and does not wait.
+    let begun = std::time::Instant::now();
+    assert_ne!(
+        machine.run(&["systemctl", "restart", "evenkeel"]).code,
+        Some(0)
+    );
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    let told = machine.log("evenkeel");
+    assert_eq!(told.matches("gaurd").count(), 2, "{told}");
+    // Mended, and left alone.
+    machine.write("/etc/evenkeel/agent.toml", good);
+    site.good(&first);
+    drop(server);
 }

@@ -6,9 +6,11 @@ use super::patterns::{canonical, covers, holds};
 
 /// The agent's own, beside its state directory and what its configuration names: who can write these can unlock
 /// everything.
-const OWN: [&str; 7] = [
+const OWN: [&str; 9] = [
     "/etc/evenkeel",
     "/etc/default/evenkeel",
+    "/etc/credstore*/evenkeel*",
+    "/run/credentials/evenkeel*",
     "/usr/bin/evenkeel",
     "/usr/local/bin/evenkeel",
     "/etc/systemd/system/evenkeel*",
@@ -18,7 +20,7 @@ const OWN: [&str; 7] = [
 
 /// Protected where the owner names no paths: with their meaning, for messages. By the canonical names of
 /// [`super::patterns::canonical`]; a `*` stands for any letters of a component.
-const PROTECTED: [(&str, &str); 56] = [
+const PROTECTED: [(&str, &str); 60] = [
     ("/boot", "the boot files"),
     ("/dev", "the device nodes"),
     ("/proc", "the kernel"),
@@ -36,6 +38,10 @@ const PROTECTED: [(&str, &str); 56] = [
     ("/etc/sysusers.d", "systemd"),
     ("/usr/lib/sysusers.d", "systemd"),
     ("/run/sysusers.d", "systemd"),
+    ("/etc/credstore*", "the services' credentials"),
+    ("/run/credstore*", "the services' credentials"),
+    ("/usr/lib/credstore*", "the services' credentials"),
+    ("/run/credentials", "the services' credentials"),
     ("/etc/init.d", "the init scripts"),
     ("/etc/init", "the init scripts"),
     ("/etc/inittab", "the init scripts"),

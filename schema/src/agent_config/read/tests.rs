@@ -95,6 +95,33 @@ when = "never"
 }
 
 #[test]
+fn a_file_of_the_source_may_be_a_credential_of_the_service() {
+    let text = format!(
+        "{LEAST}token_file = 'credential:git-token'\nssh_key = 'credential:ssh-key'\nknown_hosts = '/etc/h'\n\
+         ca_file = './credential:x'\nclient_key = 'credential:git-token'\nclient_cert = '/etc/c'\n"
+    );
+    let source = parse("agent.toml", text.as_bytes()).unwrap().source;
+    let names: Vec<String> = source
+        .credentials()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["git-token", "ssh-key"]);
+    let at = source.at_paths(std::path::Path::new("/run/credentials/x.service"));
+    let path = |text: &str| Some(PathBuf::from(text));
+    assert_eq!(at.token_file, path("/run/credentials/x.service/git-token"));
+    assert_eq!(at.ssh_key, path("/run/credentials/x.service/ssh-key"));
+    assert_eq!(at.known_hosts, path("/etc/h"));
+    assert_eq!(at.ca_file, path("./credential:x"));
+
+    for name in ["", "..", "a/b", "a b", "a:b", "\u{e9}", &"x".repeat(256)] {
+        let found = problems(&format!("{LEAST}token_file = 'credential:{name}'\n"));
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        assert!(found[0].contains("a credential's name"), "{found:?}");
+    }
+}
+
+#[test]
 fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
     for (text, at) in [
         ("[window]\napply = ['x']\n", "4:2"),

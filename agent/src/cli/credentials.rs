@@ -1,0 +1,42 @@
+//! Where the credentials of the service lie: `credential:NAME` in agent.toml.
+//!
+//! systemd gives them to the service's own processes, in memory. Another process of root's finds the daemon's while that
+//! runs; they are never copied anywhere.
+
+use std::path::PathBuf;
+
+use evenkeel_schema::agent_config::{AgentConfig, SourceSection};
+
+/// systemd.exec(5), CREDENTIALS.
+const VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+/// Where the daemon's are, for a verb that runs outside of the service.
+const OF_THE_DAEMON: &str = "/run/credentials/evenkeel.service";
+
+fn directory() -> PathBuf {
+    std::env::var_os(VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| PathBuf::from(OF_THE_DAEMON), PathBuf::from)
+}
+
+/// `[source]` with each file by its path.
+pub(super) fn source(config: &AgentConfig) -> SourceSection {
+    config.source.at_paths(&directory())
+}
+
+/// What a person should know of credentials that are named and not there.
+pub(super) fn missing(config: &AgentConfig) -> Vec<String> {
+    let directory = directory();
+    config
+        .source
+        .credentials()
+        .into_iter()
+        .filter(|name| !directory.join(name.to_string()).exists())
+        .map(|name| {
+            format!(
+                "the credential `{name}` is not in {}: the service gets it with LoadCredential={name}:PATH, and what does \
+                 not run as that service has it only while that runs",
+                directory.display()
+            )
+        })
+        .collect()
+}
