@@ -102,6 +102,11 @@ impl FleetRepo {
         repo.git(&["init", "-q", "-b", "main", "."]);
         repo.git(&["init", "-q", "--bare", "-b", "main", "../fleet.git"]);
         // What a host allows that serves devices: any branch, and commits that are no tip (for deepening).
+        // A collection of garbage in the background would hold the lock of a ref that the next commit needs.
+        for key in ["gc.autoDetach", "maintenance.autoDetach"] {
+            repo.git(&["config", key, "false"]);
+            repo.bare_git(&["config", key, "false"]);
+        }
         repo.bare_git(&["config", "http.uploadpack", "true"]);
         repo.bare_git(&["config", "uploadpack.allowReachableSHA1InWant", "true"]);
         repo.git(&["remote", "add", "origin", "../fleet.git"]);
