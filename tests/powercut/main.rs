@@ -174,7 +174,7 @@ impl Story {
             };
             app += &format!("[[files]]\npath = {path:?}\n{content}\n");
         }
-        let run = "mkdir -p /www && echo $REVISION >/www/index.html && ln -s /one /www/one && exec httpd -f -p 8080 -h /www";
+        let run = "mkdir -p /www && echo $REVISION >/www/index.html && ln -sfn /one /www/one && exec httpd -f -p 8080 -h /www";
         app += &format!(
             "[services.web]\nimage = {:?}\ncommand = [\"/bin/sh\", \"-c\", {run:?}]\nports = [\"8080:8080\"]\n\
              environment = {{ REVISION = \"{number}\" }}\nvolumes = [\"/srv/one:/one:ro\"]\nrestart = \"always\"\n\

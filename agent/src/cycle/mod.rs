@@ -14,6 +14,7 @@ mod newer;
 mod observe;
 mod prepare;
 mod preview;
+mod restless;
 mod room;
 mod session;
 mod steps;

@@ -1,5 +1,7 @@
 //! A look at the device: every path and container that is desired or ours.
 
+use std::collections::BTreeSet;
+
 use evenkeel_schema::image::ImageRef;
 
 use super::session::{Says, chain};
@@ -92,6 +94,7 @@ impl<W: World> Agent<W> {
         let mut bad = Vec::new();
         let mut unknown = false;
         let mut starting = Vec::new();
+        let restless = self.restless(observed);
         for (name, app) in &desired.apps {
             let mut services = Vec::new();
             let mut state = "Healthy";
@@ -122,7 +125,12 @@ impl<W: World> Agent<W> {
                 });
                 let running =
                     container.is_some_and(|container| container.state == RunState::Running);
-                if health == Health::Unhealthy || !(running || done) {
+                let keeps_ending =
+                    container.is_some_and(|container| restless.contains(&container.engine_id));
+                if keeps_ending {
+                    state = "Degraded";
+                    bad.push(format!("{id} keeps ending, and the engine starts it again"));
+                } else if health == Health::Unhealthy || !(running || done) {
                     state = "Degraded";
                     bad.push(id.to_string());
                 } else if health == Health::Starting {
@@ -177,6 +185,18 @@ impl<W: World> Agent<W> {
         };
         self.session.says(&self.world, ConditionType::Healthy, says);
         wellness
+    }
+
+    /// The containers that run only between one end and the next.
+    fn restless(&self, observed: &ObservedState) -> BTreeSet<String> {
+        let Seen::Present(view) = &observed.engine else {
+            return BTreeSet::new();
+        };
+        let all = view.containers.values().flatten();
+        self.session.restless.borrow_mut().look(
+            all.map(|one| (one.engine_id.as_str(), one.restarts)),
+            tokio::time::Instant::now(),
+        )
     }
 
     /// Watches services that were just started at a good revision until they are well, or their apps' deadlines are

@@ -147,6 +147,8 @@ pub struct Session {
     pub held_back: RefCell<Option<String>>,
     /// When what is kept was last looked at.
     pub(super) looked: Cell<Option<super::mend::Looked>>,
+    /// Which containers end again and again.
+    pub(super) restless: RefCell<super::restless::Restless>,
     /// What trust found good before.
     pub memo: RefCell<crate::trust::policy::Memo>,
     /// The deferral that was seen last, and when it is over: by monotonic time, for the wall clock may jump.
