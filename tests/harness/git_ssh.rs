@@ -136,6 +136,16 @@ impl GitSsh {
         )
     }
 
+    /// Lets the holder of this public key in, too.
+    ///
+    /// # Panics
+    /// Where the file of keys cannot be written.
+    pub fn authorize(&self, public_key: &str) {
+        let file = self.dir.path().join("authorized_keys");
+        let keys = std::fs::read_to_string(&file).expect("our own file");
+        std::fs::write(&file, format!("{keys}{public_key}\n")).expect("write our own file");
+    }
+
     /// The private key that is let in.
     pub fn user_key(&self) -> PathBuf {
         self.dir.path().join("user")

@@ -18,6 +18,7 @@ mod fleet;
 mod floors;
 mod fuzz;
 mod guard;
+mod handover;
 mod harness;
 mod heal;
 mod idle;

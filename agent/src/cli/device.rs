@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use evenkeel_schema::agent_config::{self, AgentConfig, TrustSection};
-use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,7 +12,7 @@ use super::control::{self, Line, Request};
 use super::credentials;
 use super::limits::limits;
 use super::reach::{Reached, reach};
-use super::{ConfigArgs, code, fail, sync};
+use super::{ConfigArgs, code, fail, machine, sync};
 use crate::adapter::clock::SystemClock;
 use crate::adapter::engine::BollardEngine;
 use crate::adapter::files::RootedFiles;
@@ -35,8 +34,6 @@ use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::trust::policy::{NamedBytes, TrustPolicy};
 
-/// The machine's own id. It is the machine's, so it lies under no `root`.
-const MACHINE_ID: &str = "/etc/machine-id";
 /// The longest configuration or trust file in bytes.
 const LONGEST_FILE: u64 = 4 * 1024 * 1024;
 
@@ -284,6 +281,31 @@ fn host_name() -> Option<DeviceId> {
     name.nodename().to_str().ok()?.parse().ok()
 }
 
+fn device_id(config: &AgentConfig) -> Result<DeviceId, Failure> {
+    match &config.device.id {
+        Some(id) => Ok(id.clone()),
+        None => host_name().ok_or_else(|| {
+            Failure::usage("the host name cannot be a device id: set `id` under [device]")
+        }),
+    }
+}
+
+/// The configuration and the id of a device whose state directory is there, whether its agent runs or not.
+pub(super) fn named(args: &ConfigArgs) -> Result<(AgentConfig, DeviceId), Failure> {
+    match enter(args, Need::State) {
+        Ok(Entered {
+            renamed: Some(why), ..
+        }) => Err(Failure::usage(why)),
+        Ok(entered) => Ok((entered.config, entered.device)),
+        Err(failure) if failure.is_busy() => {
+            let config = configuration(args)?;
+            let device = device_id(&config)?;
+            Ok((config, device))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// A device whose lock is taken, so that no other agent works on the same state. Its memory is not opened yet.
 #[derive(Debug)]
 pub(super) struct Entered {
@@ -324,12 +346,7 @@ pub(super) fn enter(args: &ConfigArgs, need: Need) -> Result<Entered, Failure> {
             None => Failure::usage(chain(&error)),
         },
     })?;
-    let device = match &config.device.id {
-        Some(id) => id.clone(),
-        None => host_name().ok_or_else(|| {
-            Failure::usage("the host name cannot be a device id: set `id` under [device]")
-        })?,
-    };
+    let device = device_id(&config)?;
     let renamed = match state
         .bind_device(&device)
         .map_err(|error| Failure::failed(chain(&error)))?
@@ -400,6 +417,7 @@ impl Entered {
         {
             hub.tell(&Event::Notice(warning));
         }
+        let renamed = renamed.or_else(|| machine::copied(&config.state_dir));
         let settings = settings(&config, &config_file, device.clone(), renamed)?;
         let state_dir = config.state_dir.clone();
         let world = Outside {
@@ -453,7 +471,7 @@ fn settings(
         branch: config.source.branch.clone(),
         limits: limits(config, config_file),
         fleet: config.trust.fleet.clone(),
-        machine: machine_id(Path::new(MACHINE_ID)),
+        machine: machine::id(),
         floor: config.trust.floor,
         pin,
         interval: config.source.interval,
@@ -465,16 +483,6 @@ fn settings(
             Remote::Network
         },
     })
-}
-
-/// What machine-id(5) says this machine is.
-fn machine_id(file: &Path) -> Result<MachineId, String> {
-    let shown = file.display();
-    let bytes = read(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let text = String::from_utf8_lossy(&bytes);
-    text.trim_end_matches('\n')
-        .parse()
-        .map_err(|error| format!("{shown}: {error}"))
 }
 
 /// Asks the daemon of this device; `None` where none runs.
@@ -563,29 +571,4 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
         (Some(why), Request::Sync) => line.with_code(code::USAGE, why),
         (Some(_) | None, _) => line,
     })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_id_that_is_missing_or_not_set_yet_is_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("machine-id");
-        assert!(machine_id(&file).unwrap_err().contains("cannot read"));
-        for text in ["", "\n", "uninitialized\n", "3d1219c7\n"] {
-            std::fs::write(&file, text).unwrap();
-            assert!(
-                machine_id(&file).unwrap_err().contains("machine id"),
-                "{text}"
-            );
-        }
-        for end in ["", "\n"] {
-            let id = "3d1219c7c4c5404aaa1f6d2a48adfda4";
-            std::fs::write(&file, format!("{id}{end}")).unwrap();
-            assert_eq!(machine_id(&file).unwrap().to_string(), id);
-        }
-    }
 }

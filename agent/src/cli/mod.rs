@@ -6,6 +6,7 @@ pub mod control;
 mod credentials;
 pub mod demo;
 mod device;
+pub mod enroll;
 mod fleet_dir;
 mod git;
 pub mod heartbeat;
@@ -13,6 +14,7 @@ pub mod history;
 pub mod init;
 mod limits;
 pub mod lint;
+mod machine;
 pub mod plan;
 mod reach;
 pub mod render;
@@ -82,6 +84,8 @@ enum Command {
     Pause(requests::PauseArgs),
     /// Go on applying changes, after `pause` or `rollback`.
     Resume(requests::ResumeArgs),
+    /// This device's identity, and its document for the fleet repository.
+    Enroll(enroll::Args),
     /// Whether a commit is trusted, and why.
     Verify(verify::Args),
     /// Check a fleet repository: every document, every device, every app.
@@ -129,6 +133,7 @@ pub fn main() -> u8 {
         Command::Rollback(args) => requests::rollback(&args),
         Command::Pause(args) => requests::pause(&args),
         Command::Resume(args) => requests::resume(&args),
+        Command::Enroll(args) => enroll::run(&args),
         Command::Verify(args) => verify::run(&args, &|path| {
             device::configuration_at(path).map_err(|failure| failure.to_string())
         }),

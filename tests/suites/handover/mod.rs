@@ -1,0 +1,3 @@
+//! A device comes and goes: its identity, taking over what stands there, and handing it back.
+
+mod enroll;
