@@ -91,3 +91,65 @@ fn a_hundred_polls_that_fail_leave_nothing_either() {
     assert!(after.threads <= before.threads + 1);
     assert_eq!(daemon.stop(), Some(0));
 }
+
+/// The lines that a daemon logs while it is sent to its remote so often, after it has settled.
+fn logged_meanwhile(daemon: &evenkeel_tests::Daemon, polls: usize) -> Vec<String> {
+    let pass = |count: usize| {
+        for _ in 0..count {
+            daemon.signal("HUP");
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+    };
+    pass(6);
+    let before = daemon.log().lines().count();
+    pass(polls);
+    daemon
+        .log()
+        .lines()
+        .skip(before)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn what_stays_wrong_is_not_logged_at_each_poll() {
+    let mut world = World::of_files("idle-quiet");
+    let mut server = GitHttp::http(world.repo.served());
+    world.device.settings.url = server.url();
+    world.device.settings.interval = "30s".to_owned();
+    world.one_file("1\n");
+    let first = world.repo.release("First");
+    let daemon = world.device.spawn_daemon();
+    wait_for("the first revision to be good", || {
+        (world.device.status_json()["revision"]["last_good"] == first.as_str()).then_some(())
+    });
+    let quiet = |what: &str| {
+        let lines = logged_meanwhile(&daemon, 6);
+        assert!(lines.is_empty(), "{what}: {lines:#?}");
+    };
+    let requests = server.requests().len();
+    quiet("converged");
+    assert!(server.requests().len() > requests + 4, "it was sent there");
+    // An engine that is not there, and an app that needs one.
+    world.app(
+        "one",
+        "[services.web]\nimage = \"busybox@sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n",
+    );
+    let second = world.repo.release("Second");
+    quiet("no engine");
+    world.app("one", "[[files]]\npath = \"/proc/x\"\ncontent = \"x\"\n");
+    world.repo.release("Third");
+    quiet("guard");
+    world.app("one", "nonsense = 1\n");
+    world.repo.release("Fourth");
+    quiet("schema");
+    world.repo.commit_unsigned("Unsigned");
+    world.repo.push();
+    quiet("unsigned");
+    world.repo.rewind(&second);
+    server.stop();
+    quiet("unreachable");
+    world.device.evenkeel(&["pause"]).expect_code(0);
+    quiet("paused");
+    assert_eq!(daemon.stop(), Some(0));
+}

@@ -1,6 +1,7 @@
 //! The agent as a service of a booted systemd, under the sandbox of its units.
 
 mod once;
+mod package;
 mod secrets;
 mod service;
 mod small;
