@@ -183,7 +183,9 @@ fn bounds(text: &str) -> Vec<&str> {
             .iter()
             .any(|start| key.starts_with(start) && key != "Restart" && key != "RestartSec")
     };
-    text.lines().filter(kept).collect()
+    let mut lines: Vec<&str> = text.lines().filter(kept).collect();
+    lines.sort_unstable();
+    lines
 }
 
 #[test]

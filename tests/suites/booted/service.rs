@@ -126,3 +126,27 @@ fn a_configuration_that_is_wrong_is_told_once_and_mended_without_help() {
     site.good(&first);
     drop(server);
 }
+
+#[test]
+fn a_drop_in_that_closes_the_file_system_leaves_what_it_names() {
+    let (site, _server) = Site::configured("strict");
+    site.drop_in(
+        "evenkeel.service",
+        "[Service]\nProtectSystem=strict\nReadWritePaths=/srv\n",
+    );
+    let first = site.release(&(file("/srv/one.conf", "1\n", "") + QUICK));
+    site.systemctl(&["start", "evenkeel"]);
+    site.good(&first);
+    site.release(&(file("/srv/one.conf", "2\n", "") + &file("/opt/two.conf", "2\n", "") + QUICK));
+    wait_for("what cannot be written to be told", || {
+        site.status()
+            .to_string()
+            .contains("/opt/two.conf")
+            .then_some(())
+    });
+    wait_for("the device to be whole", || {
+        let content = site.machine.read("/srv/one.conf");
+        (content.as_deref() == Some("1\n") && !site.machine.path("/opt/two.conf").exists())
+            .then_some(())
+    });
+}
