@@ -104,10 +104,12 @@ EOF
 command -v rpmbuild|rpm
 EOF
             ;;
-        # What judges them.
+        # What judges them, in the tests.
         lintian) cat <<'EOF'
 command -v lintian|lintian
 command -v man|man-db
+command -v make|make
+command -v strip|binutils
 EOF
             ;;
         lint) cat <<'EOF'

@@ -25,6 +25,7 @@ mod idle;
 mod offline;
 mod openpgp;
 mod operator;
+mod packages;
 mod refuse;
 mod rollback;
 mod source;

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes the source tarball of a commit, which Yocto and Buildroot build from, and prints its path:
+#
+#     packaging/source.sh [--plain] [REV]
+#
+# REV is HEAD where nothing is said. The crates that Cargo.lock names come with it, in VENDOR/, so that it builds with no network
+# (`cargo build --release --frozen -p evenkeel`); --plain leaves them out. The same commit gives the same bytes.
+set -euo pipefail
+# shellcheck source=packaging/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+plain=no rev=HEAD
+for argument in "$@"; do
+    case "$argument" in
+        --plain) plain=yes ;;
+        -*) die "there is no argument $argument" 2 ;;
+        *) rev=$argument ;;
+    esac
+done
+mkdir -p "$OUT"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+SOURCE_DATE_EPOCH=$(git -C "$ROOT" log -1 --format=%ct "$rev")
+version=$(git -C "$ROOT" show "$rev:Cargo.toml" | sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p')
+name=evenkeel-$version
+git -C "$ROOT" archive --prefix="$name/" "$rev" | tar --extract --directory "$work"
+artifact=$name
+if [ "$plain" = no ]; then
+    artifact=$name-vendored
+    mkdir -p "$work/$name/.cargo"
+    (cd "$work/$name" && cargo vendor --locked --quiet --versioned-dirs VENDOR) >"$work/config"
+    # Buildroot takes a tarball with this name in it for one that has its crates.
+    cat "$work/config" >>"$work/$name/.cargo/config.toml"
+fi
+plain_tar "$work" "$name" | xz --threads=1 -6 >"$OUT/$artifact.tar.xz.new"
+mv "$OUT/$artifact.tar.xz.new" "$OUT/$artifact.tar.xz"
+echo "$OUT/$artifact.tar.xz"
