@@ -2,7 +2,7 @@
 
 use evenkeel_tests::Signer;
 
-use crate::fleet::World;
+use crate::fleet::{GATE, World};
 
 /// A device at a first good revision, `right`.
 fn at_first(id: &str) -> (World, String) {
@@ -351,5 +351,78 @@ fn three_unclean_ends_in_a_row_refuse_a_release() {
     assert_eq!(
         world.device.read("/etc/one.conf").as_deref(),
         Some("right\n")
+    );
+}
+
+fn stalled(world: &World) -> String {
+    let status = world.device.status_json();
+    let conditions = status["conditions"].as_array().unwrap();
+    let stalled = conditions.iter().find(|one| one["type"] == "Stalled");
+    stalled.unwrap()["message"].as_str().unwrap().to_owned()
+}
+
+/// What a person reads of a refusal: the pass itself, its log, `status` and `history`.
+#[track_caller]
+fn told_everywhere(world: &World, words: &str) {
+    let said = world.device.sync().expect_code(4);
+    let answer = said.stdout.contains(words) || said.stderr.contains(words);
+    assert!(answer, "{words} is not in {}", said.text());
+    let message = stalled(world);
+    assert!(message.contains(words), "{words} is not in {message}");
+    let history = world.device.evenkeel(&["history"]).expect_code(0).stdout;
+    let line = history.lines().find(|line| line.contains(words));
+    let line = line.unwrap_or_else(|| panic!("{words} is not in {history}"));
+    assert!(!line.contains(['\u{1b}', '\u{7}']), "{line:?}");
+}
+
+fn what_a_health_check_says_is_told(world: &World) {
+    world
+        .apps(&["one"])
+        .app("one", world.sleeper("web", "") + GATE);
+    world.release_and_sync("First");
+    let noise = "x".repeat(3000);
+    let test =
+        format!("echo {noise}; printf 'no \\\\033[31mlink\\\\n\\\\007to the sensor\\\\n'; exit 7");
+    let check = format!(
+        "healthcheck = {{ test = [\"CMD\", \"/bin/sh\", \"-c\", \"{test}\"], interval = \"500ms\", timeout = \"5s\", retries = 2 }}\n"
+    );
+    let gate = "\n[gate]\ndeadline = \"8s\"\nsoak = \"1s\"\n";
+    world.app("one", world.sleeper("web", &check) + gate);
+    world.repo.release("Bad");
+    told_everywhere(world, "is unhealthy (its health check ended with 7: …x");
+    told_everywhere(
+        world,
+        "xx\\nno \\u{1b}[31mlink\\n\\u{7}to the sensor), and the deadline of 8s is over",
+    );
+    let message = stalled(world);
+    assert!(message.len() < 500, "{message}");
+}
+
+#[test]
+fn what_a_health_check_says_is_told_with_the_refusal_on_docker() {
+    what_a_health_check_says_is_told(&World::with_docker("refuse-words"));
+}
+
+#[test]
+fn what_a_health_check_says_is_told_with_the_refusal_on_podman() {
+    what_a_health_check_says_is_told(&World::with_podman("refuse-words"));
+}
+
+#[test]
+fn what_a_command_that_checks_says_is_told_with_the_refusal() {
+    let mut world = World::of_files("refuse-command");
+    world.device.settings.guard = vec!["commands = true".to_owned()];
+    world.one_file("right\n");
+    world.release_and_sync("First");
+    world.app(
+        "one",
+        "[[files]]\npath = \"/etc/one.conf\"\ncontent = \"wrong\\n\"\n[[checks]]\n\
+         command = [\"/bin/sh\", \"-c\", \"echo asked; printf '\\\\033[1mno answer' >&2; exit 9\"]\ntimeout = \"5s\"\n\
+         [gate]\ndeadline = \"2s\"\nsoak = \"1s\"\n",
+    );
+    world.repo.release("Bad");
+    told_everywhere(
+        &world,
+        "command /bin/sh: ended with 9: asked\\n\\n\\u{1b}[1mno answer",
     );
 }

@@ -7,8 +7,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use evenkeel_schema::app::{Check, Probe};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::domain::text;
 use crate::port::probes::Probes;
+
+/// How long a command's last words are waited for after its end: they are in the pipe by then.
+const AFTERWORDS: Duration = Duration::from_millis(200);
 
 /// The real thing.
 #[derive(Debug, Default)]
@@ -63,19 +68,48 @@ async fn command(arguments: &[String]) -> Result<(), String> {
     let [program, rest @ ..] = arguments else {
         return Err("the command is empty".to_owned());
     };
-    let status = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::new(program)
         .args(rest)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .status()
-        .await
+        .spawn()
         .map_err(|error| error.to_string())?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let status = {
+        let mut heard = std::pin::pin!(async {
+            tokio::join!(listen(stdout, &mut out), listen(stderr, &mut err));
+        });
+        tokio::select! {
+            () = &mut heard => child.wait().await,
+            ended = child.wait() => {
+                // What it left running may hold the pipes open for ever.
+                let _ = tokio::time::timeout(AFTERWORDS, heard).await;
+                ended
+            }
+        }
+        .map_err(|error| error.to_string())?
+    };
     if status.success() {
-        Ok(())
-    } else {
-        Err(status.to_string())
+        return Ok(());
+    }
+    let said = [out, b"\n".to_vec(), err].concat();
+    Err(match (status.code(), text::last_words(&said)) {
+        (Some(code), _) => text::ended(code.into(), &said),
+        (None, Some(words)) => format!("{status}: {words}"),
+        (None, None) => status.to_string(),
+    })
+}
+
+/// Reads all of it, and keeps the end.
+async fn listen(pipe: Option<impl AsyncRead + Unpin>, said: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut piece = [0; text::TAIL];
+    while let Ok(length @ 1..) = pipe.read(&mut piece).await {
+        said.extend_from_slice(&piece[..length]);
+        said.drain(..said.len().saturating_sub(text::TAIL));
     }
 }
 
@@ -113,5 +147,50 @@ async fn within(
             "no answer within {}",
             evenkeel_schema::duration::text(timeout)
         )),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    async fn fails(script: &str) -> String {
+        let arguments = ["/bin/sh", "-c", script].map(str::to_owned);
+        within(Duration::from_secs(20), command(&arguments))
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_told_with_its_code_and_its_last_words() {
+        assert_eq!(fails("exit 3").await, "ended with 3");
+        assert_eq!(
+            fails("echo asked; echo 'no answer' >&2; exit 4").await,
+            "ended with 4: asked\\n\\nno answer"
+        );
+        assert!(fails("kill -9 $$").await.contains("signal: 9"));
+        let long = fails("yes filling | head -c 3000000; echo the cause; exit 1").await;
+        assert!(long.ends_with("the cause") && long.len() < 300, "{long}");
+    }
+
+    #[tokio::test]
+    async fn a_command_may_leave_something_running_that_holds_its_output() {
+        let began = std::time::Instant::now();
+        let said = fails("sleep 30 & echo $!; exit 1").await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{said}");
+        let left = said.rsplit(' ').next().unwrap().to_owned();
+        let passed = command(&["/bin/kill", &left].map(str::to_owned)).await;
+        assert_eq!(passed, Ok(()), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_closes_its_output_is_waited_for() {
+        let closed = ["/bin/sh", "-c", "exec >&- 2>&-; sleep 1; true"].map(str::to_owned);
+        assert_eq!(command(&closed).await, Ok(()));
+        assert_eq!(
+            fails("exec >&- 2>&-; sleep 1; exit 5").await,
+            "ended with 5"
+        );
     }
 }

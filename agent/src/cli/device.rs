@@ -422,7 +422,8 @@ impl Entered {
         let state_dir = config.state_dir.clone();
         let world = Outside {
             source,
-            engine: BollardEngine::connect(&config.engine.socket, &device, &config.root),
+            engine: BollardEngine::connect(&config.engine.socket, &device, &config.root)
+                .remembering(&config.state_dir),
             files: RootedFiles::new(&config.root, &state),
             units: Systemctl::new(),
             journal,

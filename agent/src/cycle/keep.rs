@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::advance::failed;
 use super::newer::Unpulled;
 use super::observe::Wellness;
-use super::prepare::{Waiting, written_paths};
+use super::prepare::{Pulled, Waiting, written_paths};
 use super::room::ailing;
 use super::session::UNHEALTHY;
 use super::steps::{Run, Staging, describe};
@@ -153,8 +153,8 @@ impl<W: World> Agent<W> {
         }
         self.session.phase(&self.world, Phase::Applying);
         let contents = self.contents_for(plan)?;
-        match self.pull_missing(state, observed, left).await {
-            Ok(()) => {}
+        match self.pull_missing(state, observed, left, plan).await {
+            Ok(Pulled::Missing | Pulled::Unsettled) => {}
             // Not a reason to leave anything else undone.
             Err(Unpulled::Waiting(waiting)) => self.session.notice(&self.world, &waiting.message),
             Err(Unpulled::Overtaken(newer)) => {
@@ -176,13 +176,16 @@ impl<W: World> Agent<W> {
         self.announce_inventory(state, plan, &ledger.inventory)?;
         let mut run = Run::new(self, state, observed, plan, Staging::Now(&contents));
         let mut storage = None;
+        let mut damaged = BTreeSet::new();
         for step in &plan.steps {
             if let Err(error) = run.take(step).await {
                 storage = storage.or_else(|| Storage::behind(&error));
+                damaged.extend(error.damaged_image().map(str::to_owned));
                 blocked.push(describe(step, &error));
             }
         }
         let steps = run.taken.len();
+        blocked.extend(self.mend_images(state, &damaged).await);
         if blocked.is_empty() {
             self.settle_inventory(state, plan, &self.world.journal().ledger().inventory)?;
         } else {

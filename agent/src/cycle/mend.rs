@@ -4,14 +4,17 @@
 //! Once in each process and then each day: a byte that turned over while nothing read it is found while there still is
 //! another copy. Nothing is written where nothing is wrong.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use evenkeel_schema::image::ImageRef;
 use tokio::time::Instant;
 
+use super::newer::{Unpulled, images_of};
 use super::prepare::Obstacle;
 use super::session::chain;
 use super::{Agent, CycleError};
-use crate::domain::desired::{Contents, Resolved};
+use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::GoodRevision;
 use crate::domain::revision::ContentId;
 use crate::port::World;
@@ -69,6 +72,28 @@ impl<W: World> Agent<W> {
             left,
         }));
         Ok(())
+    }
+
+    /// Fetches images anew of which the engine could not make containers, being damaged. Where that was done another pass is
+    /// due at once; else why it was not.
+    pub(super) async fn mend_images(
+        &self,
+        state: &DesiredState,
+        damaged: &BTreeSet<String>,
+    ) -> Option<String> {
+        let images: BTreeSet<&ImageRef> = images_of(state)
+            .filter(|image| damaged.contains(image.as_str()))
+            .collect();
+        if images.is_empty() {
+            return None;
+        }
+        match self.pull_all(images).await {
+            Ok(()) | Err(Unpulled::Overtaken(_)) => {
+                self.session.overtaken.set(true);
+                None
+            }
+            Err(Unpulled::Waiting(waiting)) => Some(waiting.message),
+        }
     }
 
     async fn mend_revision(&self, good: &GoodRevision, reached: bool) -> Result<Left, CycleError> {

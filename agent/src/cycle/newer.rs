@@ -18,7 +18,7 @@ use crate::domain::desired::DesiredState;
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::CommitId;
 use crate::port::World;
-use crate::port::engine::Engine as _;
+use crate::port::engine::{Engine as _, EngineError};
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
@@ -135,7 +135,7 @@ impl<W: World> Agent<W> {
             loop {
                 tokio::select! {
                     pulled = &mut pull => {
-                        pulled.map_err(|error| Unpulled::Waiting(Waiting::new("registry", chain(&error))))?;
+                        pulled.map_err(|error| Unpulled::Waiting(waits_for(&error)))?;
                         break;
                     }
                     commit = &mut newer => {
@@ -180,8 +180,19 @@ impl<W: World> Agent<W> {
     }
 }
 
+fn waits_for(error: &EngineError) -> Waiting {
+    let reason = match error {
+        EngineError::Damaged { .. } => "image",
+        EngineError::Down { .. }
+        | EngineError::Image { .. }
+        | EngineError::Refused { .. }
+        | EngineError::Failed { .. } => "registry",
+    };
+    Waiting::new(reason, chain(error))
+}
+
 /// The images that a state declares.
-fn images_of(state: &DesiredState) -> impl Iterator<Item = &ImageRef> {
+pub(super) fn images_of(state: &DesiredState) -> impl Iterator<Item = &ImageRef> {
     services_of(state)
         .filter_map(|id| Some(&state.apps.get(&id.app)?.services.get(&id.service)?.image))
 }

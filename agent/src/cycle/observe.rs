@@ -117,7 +117,8 @@ impl<W: World> Agent<W> {
                         .engine()
                         .health(container, declared)
                         .await
-                        .unwrap_or(container.health),
+                        // What its test says may differ each time, and what is told here is written down.
+                        .map_or(container.health, |checkup| checkup.health),
                     None => Health::None,
                 };
                 let done = container.is_some_and(|container| {

@@ -110,17 +110,22 @@ impl<W: World> Agent<W> {
         if let Err(rejection) = self.allow(commit, &resolved) {
             return Ok(Preparation::Rejected(rejection));
         }
-        let observed = self.observe(&resolved.state, &ledger.inventory).await;
-        let plan = plan::plan(&resolved.state, &observed, &ledger.inventory, Mode::Advance);
+        let mut observed = self.observe(&resolved.state, &ledger.inventory).await;
+        let mut plan = plan::plan(&resolved.state, &observed, &ledger.inventory, Mode::Advance);
         if let Some(blocked) = plan.blocked.first() {
             let message = format!("{}: {}", blocked.resource, blocked.why);
             return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
         }
         match self
-            .pull_missing(&resolved.state, &observed, &Left::default())
+            .pull_missing(&resolved.state, &observed, &Left::default(), &plan)
             .await
         {
-            Ok(()) => {}
+            Ok(Pulled::Missing) => {}
+            Ok(Pulled::Unsettled) => {
+                // What stood still with an image that was damaged went with it.
+                observed = self.observe(&resolved.state, &ledger.inventory).await;
+                plan = plan::plan(&resolved.state, &observed, &ledger.inventory, Mode::Advance);
+            }
             Err(Unpulled::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
             Err(Unpulled::Overtaken(newer)) => return Ok(Preparation::Overtaken(newer)),
         }
@@ -232,16 +237,18 @@ impl<W: World> Agent<W> {
         })
     }
 
-    /// Pulls what the engine does not have.
+    /// Pulls what the engine does not have, and, where a step of the plan makes a container of it, what it does not have for
+    /// certain.
     pub(super) async fn pull_missing(
         &self,
         desired: &DesiredState,
         observed: &ObservedState,
         left: &Left,
-    ) -> Result<(), Unpulled> {
-        let present = match &observed.engine {
-            Seen::Present(view) => &view.images,
-            Seen::Absent => return Ok(()),
+        plan: &Plan,
+    ) -> Result<Pulled, Unpulled> {
+        let view = match &observed.engine {
+            Seen::Present(view) => view,
+            Seen::Absent => return Ok(Pulled::Missing),
             Seen::Unknown(why) => {
                 return Err(Unpulled::Waiting(Waiting::new("engine", why.clone())));
             }
@@ -249,9 +256,17 @@ impl<W: World> Agent<W> {
         let missing: BTreeSet<&ImageRef> = services_of(desired)
             .filter(|id| !left.has(&ResourceId::Service(id.clone())))
             .filter_map(|id| Some(&desired.apps.get(&id.app)?.services.get(&id.service)?.image))
-            .filter(|image| !present.contains_key(image.as_str()))
+            .filter(|image| !view.images.contains_key(image.as_str()))
             .collect();
-        self.pull_all(missing).await
+        self.pull_all(missing).await?;
+        let unsettled: BTreeSet<&ImageRef> = made_of(plan)
+            .filter(|image| view.unsettled.contains(image.as_str()))
+            .collect();
+        if unsettled.is_empty() {
+            return Ok(Pulled::Missing);
+        }
+        self.pull_all(unsettled).await?;
+        Ok(Pulled::Unsettled)
     }
 
     /// Before anything is staged, the journal says beside which paths: what a power cut leaves there is swept.
@@ -322,6 +337,38 @@ impl<W: World> Agent<W> {
         }
         Ok(())
     }
+}
+
+/// What was pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pulled {
+    /// What was not here, if anything.
+    Missing,
+    /// What was here and may have been damaged, too.
+    Unsettled,
+}
+
+/// The images that a plan makes containers of.
+fn made_of(plan: &Plan) -> impl Iterator<Item = &ImageRef> {
+    plan.steps.iter().filter_map(|step| match &step.action {
+        Action::CreateContainer { spec, .. } | Action::RecreateContainer { spec, .. } => {
+            Some(&spec.service.image)
+        }
+        Action::CreateNetwork { .. }
+        | Action::RemoveNetwork
+        | Action::CreateVolume { .. }
+        | Action::WriteFile { .. }
+        | Action::SetMetadata { .. }
+        | Action::RemoveFile { .. }
+        | Action::RestoreFile { .. }
+        | Action::DisownFile { .. }
+        | Action::StartContainer { .. }
+        | Action::RestartContainer { .. }
+        | Action::SignalContainer { .. }
+        | Action::SetRestart { .. }
+        | Action::RemoveContainer { .. }
+        | Action::Unit(_) => None,
+    })
 }
 
 /// The refusal of a commit for what the owner does not allow.

@@ -55,10 +55,16 @@ impl StepError {
             | Self::Begin(EngineError::Refused { .. })
             | Self::Dependency(_) => true,
             Self::Engine(
-                EngineError::Down { .. } | EngineError::Image { .. } | EngineError::Failed { .. },
+                EngineError::Down { .. }
+                | EngineError::Image { .. }
+                | EngineError::Damaged { .. }
+                | EngineError::Failed { .. },
             )
             | Self::Begin(
-                EngineError::Down { .. } | EngineError::Image { .. } | EngineError::Failed { .. },
+                EngineError::Down { .. }
+                | EngineError::Image { .. }
+                | EngineError::Damaged { .. }
+                | EngineError::Failed { .. },
             )
             | Self::Files(_)
             | Self::Units(_)
@@ -72,6 +78,31 @@ impl StepError {
         matches!(self, Self::Begin(EngineError::Failed { .. }))
     }
 
+    /// The image that is damaged, where that is the cause.
+    pub(super) fn damaged_image(&self) -> Option<&str> {
+        match self {
+            Self::Engine(EngineError::Damaged { image, .. })
+            | Self::Begin(EngineError::Damaged { image, .. }) => Some(image),
+            Self::Engine(
+                EngineError::Down { .. }
+                | EngineError::Image { .. }
+                | EngineError::Refused { .. }
+                | EngineError::Failed { .. },
+            )
+            | Self::Begin(
+                EngineError::Down { .. }
+                | EngineError::Image { .. }
+                | EngineError::Refused { .. }
+                | EngineError::Failed { .. },
+            )
+            | Self::Files(_)
+            | Self::Units(_)
+            | Self::Dependency(_)
+            | Self::NoContent(_)
+            | Self::Interrupted => None,
+        }
+    }
+
     /// A stable word for what failed.
     pub(super) fn kind(&self) -> &'static str {
         if let Some(storage) = Storage::behind(self) {
@@ -81,6 +112,8 @@ impl StepError {
             Self::Engine(EngineError::Image { .. }) | Self::Begin(EngineError::Image { .. }) => {
                 "registry"
             }
+            Self::Engine(EngineError::Damaged { .. })
+            | Self::Begin(EngineError::Damaged { .. }) => "image",
             Self::Engine(
                 EngineError::Down { .. } | EngineError::Refused { .. } | EngineError::Failed { .. },
             )
@@ -421,7 +454,7 @@ impl<'a, W: World> Run<'a, W> {
             Condition::Started => true,
             Condition::Healthy => {
                 container.state == RunState::Running
-                    && match engine.health(container, service).await? {
+                    && match engine.health(container, service).await?.health {
                         Health::Healthy | Health::None => true,
                         Health::Starting | Health::Unhealthy => false,
                     }

@@ -113,8 +113,8 @@ impl<W: World> Agent<W> {
                             None => Seen::Absent,
                             Some(container) => {
                                 match self.world.engine().health(container, declared).await {
-                                    Ok(health) => {
-                                        Seen::Present(ServiceSample::of(container, health))
+                                    Ok(checkup) => {
+                                        Seen::Present(ServiceSample::of(container, checkup))
                                     }
                                     Err(error) => Seen::Unknown(chain(&error)),
                                 }

@@ -1,6 +1,6 @@
 //! What this device is: seen, absent, or not known. Could not look is never gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::path::AbsPath;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,8 @@ pub struct EngineView {
     pub volumes: BTreeMap<String, Owned>,
     /// Images asked about, by reference as declared; absent references are not on the device.
     pub images: BTreeMap<String, ObservedImage>,
+    /// Those of them that are not known to be whole on disk: to be pulled once more before a container is made of them.
+    pub unsettled: BTreeSet<String>,
 }
 
 /// Whether a thing carries our label.
@@ -173,4 +175,19 @@ pub enum Health {
     Healthy,
     /// Bad.
     Unhealthy,
+}
+
+/// A health check's verdict, with what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkup {
+    /// The verdict.
+    pub health: Health,
+    /// How the last test ended and what it said, where it did not pass: one line, short, safe to show.
+    pub said: Option<String>,
+}
+
+impl From<Health> for Checkup {
+    fn from(health: Health) -> Self {
+        Self { health, said: None }
+    }
 }

@@ -19,6 +19,48 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// How much of what a failing check says is told: a line on a screen, and its last words are worth more than its first.
+const MOST_SAID: usize = 200;
+/// How much of a check's output has to be kept so that its last words can be told, blanks at the end left out.
+pub const TAIL: usize = 4 * MOST_SAID;
+
+/// The last words of a program, in one line that is safe to show: what does not print is escaped, and what is long
+/// begins with an ellipsis. `None` where it said nothing.
+#[must_use]
+pub fn last_words(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output);
+    let mut line = String::new();
+    for letter in text.trim().chars() {
+        match letter {
+            '"' | '\'' => line.push(letter),
+            other => line.extend(other.escape_debug()),
+        }
+    }
+    if line.len() > MOST_SAID {
+        let mut from = line.len() - MOST_SAID;
+        while !line.is_char_boundary(from) {
+            from += 1;
+        }
+        line.replace_range(..from, "…");
+    }
+    (!line.is_empty()).then_some(line)
+}
+
+/// How a check ended that did not pass, and what it said.
+#[must_use]
+pub fn ended(code: i64, output: &[u8]) -> String {
+    let how = if code < 0 {
+        // What engines answer where the test was cut off at its timeout.
+        "did not end".to_owned()
+    } else {
+        format!("ended with {code}")
+    };
+    match last_words(output) {
+        Some(words) => format!("{how}: {words}"),
+        None => how,
+    }
+}
+
 /// Bytes in base64 (RFC 4648, section 4), in one line.
 #[must_use]
 pub fn base64(bytes: &[u8]) -> String {
@@ -43,8 +85,39 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::base64;
+    use super::{MOST_SAID, base64, ended, last_words};
+
+    #[test]
+    fn what_a_check_says_is_told_in_one_safe_line() {
+        assert_eq!(ended(3, b""), "ended with 3");
+        assert_eq!(ended(3, b" \n\t"), "ended with 3");
+        assert_eq!(
+            ended(1, b"no\nroute \x1b[31mto\x07 'host' \"a\" \xff\n"),
+            "ended with 1: no\\nroute \\u{1b}[31mto\\u{7} 'host' \"a\" \u{fffd}"
+        );
+        // An override of the direction would turn the rest of a line round.
+        assert_eq!(last_words("a\u{202e}b".as_bytes()).unwrap(), "a\\u{202e}b");
+        assert_eq!(
+            ended(-1, b"Health check exceeded timeout (1s)"),
+            "did not end: Health check exceeded timeout (1s)"
+        );
+    }
+
+    #[test]
+    fn of_a_long_output_the_end_is_told() {
+        for filling in ["x", "\u{1b}", "ü", "\u{10348}", "\n-"] {
+            let said = format!("{}the cause", filling.repeat(1000));
+            let told = last_words(said.as_bytes()).unwrap();
+            assert!(
+                told.starts_with('…') && told.ends_with("the cause"),
+                "{told}"
+            );
+            assert!(told.len() <= MOST_SAID + '…'.len_utf8(), "{told}");
+            assert!(!told.contains('\n'), "{told}");
+        }
+    }
 
     #[test]
     fn base64_is_that_of_rfc_4648() {

@@ -19,7 +19,7 @@ use evenkeel_schema::service::{Condition, Restart, Service};
 
 use crate::domain::desired::{DesiredApp, DesiredState};
 use crate::domain::history::GoodRevision;
-use crate::domain::observed::{Health, ObservedContainer, ObservedState, RunState, Seen};
+use crate::domain::observed::{Checkup, Health, ObservedContainer, ObservedState, RunState, Seen};
 use crate::domain::resource::ServiceId;
 
 /// How often a service may end during the gate before it is called a crash loop.
@@ -51,6 +51,8 @@ pub struct ServiceSample {
     pub state: RunState,
     /// What its health check says.
     pub health: Health,
+    /// How its last test ended where it did not pass, and what it said.
+    pub said: Option<String>,
     /// When it was last started (opaque).
     pub started_at: String,
     /// Whether the kernel killed it for memory.
@@ -60,10 +62,11 @@ pub struct ServiceSample {
 impl ServiceSample {
     /// A sample of a container, with its health as asked.
     #[must_use]
-    pub fn of(container: &ObservedContainer, health: Health) -> Self {
+    pub fn of(container: &ObservedContainer, checkup: Checkup) -> Self {
         Self {
             state: container.state.clone(),
-            health,
+            health: checkup.health,
+            said: checkup.said,
             started_at: container.started_at.clone(),
             oom_killed: container.oom_killed,
         }
@@ -359,8 +362,8 @@ fn judge(
     match &seen.state {
         RunState::Running => match seen.health {
             Health::None | Health::Healthy => Look::Well,
-            Health::Starting => Look::NotYet(format!("service {id} is not healthy yet")),
-            Health::Unhealthy => Look::NotYet(format!("service {id} is unhealthy")),
+            Health::Starting => Look::NotYet(unwell(id, "not healthy yet", seen)),
+            Health::Unhealthy => Look::NotYet(unwell(id, "unhealthy", seen)),
         },
         RunState::Exited(0) if may_end == MayEnd::Yes => Look::Well,
         RunState::Exited(code) => ended(id, declared, *code, seen, ends, revive),
@@ -371,6 +374,13 @@ fn judge(
         RunState::Paused => Look::NotYet(format!("service {id} is paused")),
         RunState::Restarting => Look::NotYet(format!("service {id} is restarting")),
         RunState::Dead => Look::NotYet(format!("service {id} is dead")),
+    }
+}
+
+fn unwell(id: &ServiceId, what: &str, seen: &ServiceSample) -> String {
+    match &seen.said {
+        Some(said) => format!("service {id} is {what} (its health check {said})"),
+        None => format!("service {id} is {what}"),
     }
 }
 

@@ -45,6 +45,7 @@ fn seen(state: RunState, health: Health, started: &str) -> Sample {
     let service = ServiceSample {
         state,
         health,
+        said: None,
         started_at: started.to_owned(),
         oom_killed: false,
     };

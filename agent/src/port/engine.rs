@@ -8,7 +8,7 @@ use evenkeel_schema::service::{Network, Service, Volume};
 
 use super::Retry;
 use crate::domain::container::ContainerSpec;
-use crate::domain::observed::{EngineView, Health, ObservedContainer};
+use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
 use crate::domain::outcome::PullProgress;
 
 /// Why the engine did not do what was asked.
@@ -31,6 +31,16 @@ pub enum EngineError {
         /// Whether the registry said it does not exist (a person must act) or just did not answer.
         retry: Retry,
         /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An image is on this device, and damaged: no container can be made of it. Where it is not ours to replace, or cannot be
+    /// for now, the cause says why; else the next [`Engine::pull`] fetches it anew.
+    #[error("the image {image} is damaged on this device")]
+    Damaged {
+        /// The image as declared.
+        image: String,
+        /// How that shows, and what keeps it from being replaced.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -66,10 +76,11 @@ pub trait Engine {
         images: &[ImageRef],
     ) -> Result<EngineView, EngineError>;
 
-    /// Pulls an image by its digest and makes sure that it is complete on disk. `progress` is called as it goes.
+    /// Pulls an image by its digest and makes sure that it is complete on disk: one that is here, and not known to be whole, is
+    /// looked into, and fetched anew where it is damaged. `progress` is called as it goes.
     ///
     /// # Errors
-    /// [`EngineError::Image`] or [`EngineError::Down`].
+    /// [`EngineError::Image`], [`EngineError::Damaged`] or [`EngineError::Down`].
     async fn pull(
         &self,
         image: &ImageRef,
@@ -159,7 +170,7 @@ pub trait Engine {
     /// See [`EngineError`].
     async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError>;
 
-    /// The container's health now. Where the engine never runs health checks (Podman without systemd), runs the
+    /// The container's health now, and what its last test said where that failed. Where the engine never runs health checks (Podman without systemd), runs the
     /// declared test itself, at the declared interval, and counts retries and the start period.
     ///
     /// # Errors
@@ -168,5 +179,5 @@ pub trait Engine {
         &self,
         container: &ObservedContainer,
         service: &Service,
-    ) -> Result<Health, EngineError>;
+    ) -> Result<Checkup, EngineError>;
 }

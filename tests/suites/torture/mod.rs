@@ -7,6 +7,7 @@ mod clock;
 mod corrupt;
 mod disk;
 mod engine;
+mod images;
 mod network;
 mod power;
 mod sigkill;

@@ -18,6 +18,7 @@ use evenkeel_schema::service::{
     Healthcheck, Mount, Network, NetworkMode, Selinux, Service, ServiceNetwork, Volume,
 };
 
+use super::replace::At;
 use super::{APP, BollardEngine, CALL, CONFIG, DEVICE, Kind, SERVICE, SLOW_CALL, seconds};
 use crate::domain::container::ContainerSpec;
 use crate::port::engine::EngineError;
@@ -59,14 +60,20 @@ impl BollardEngine {
             .name(&spec.name)
             .platform(spec.service.platform.as_deref().unwrap_or_default())
             .build();
-        let id = self
+        let made = self
             .call(
                 what,
                 SLOW_CALL,
                 client.docker.create_container(Some(options), body),
             )
-            .await?
-            .id;
+            .await;
+        let id = match made {
+            Ok(made) => made.id,
+            Err(error) => {
+                let image = spec.service.image.as_str();
+                return Err(self.image_behind(error, image, At::Making).await);
+            }
+        };
         for (network, settings) in joined {
             let request = NetworkConnectRequest {
                 container: id.clone(),

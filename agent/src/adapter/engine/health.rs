@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
-use bollard::models::{ExecConfig, HealthConfig};
+use bollard::models::{ExecConfig, Health as ApiHealth, HealthConfig};
 use evenkeel_schema::service::Service;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{BollardEngine, CALL, Client, Kind, observe, short};
-use crate::domain::observed::{Health, ObservedContainer};
+use crate::domain::observed::{Checkup, Health, ObservedContainer};
+use crate::domain::text;
 use crate::port::engine::EngineError;
 
 /// Docker's defaults.
@@ -31,6 +32,8 @@ pub(super) struct Probe {
     last: Option<Instant>,
     failures: u32,
     verdict: Health,
+    /// How the last test ended, where it did not pass.
+    said: Option<String>,
 }
 
 /// The rules of one health check.
@@ -76,6 +79,7 @@ impl Probe {
             last: None,
             failures: 0,
             verdict: Health::Starting,
+            said: None,
         }
     }
 
@@ -92,8 +96,10 @@ impl Probe {
             Passed::Yes => {
                 self.failures = 0;
                 self.verdict = Health::Healthy;
+                self.said = None;
             }
-            Passed::No => {
+            Passed::No(said) => {
+                self.said = Some(said);
                 let starting = self.verdict == Health::Starting;
                 let graced = now.duration_since(self.begun) < rules.start_period || first;
                 if starting && graced {
@@ -109,10 +115,11 @@ impl Probe {
 }
 
 /// How a test ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Passed {
     Yes,
-    No,
+    /// Not well, in these words.
+    No(String),
 }
 
 impl BollardEngine {
@@ -129,7 +136,7 @@ impl BollardEngine {
         &self,
         container: &ObservedContainer,
         service: &Service,
-    ) -> Result<Health, EngineError> {
+    ) -> Result<Checkup, EngineError> {
         let client = self.client().await?;
         let id = &container.engine_id;
         let found = self
@@ -155,7 +162,7 @@ impl BollardEngine {
         let state = found.state.unwrap_or_default();
         let told = observe::health(
             observe::has_test(check.test.as_ref()),
-            state.health.and_then(|health| health.status),
+            state.health.as_ref().and_then(|health| health.status),
         );
         let runs = state.running.unwrap_or_default();
         match (told, client.kind, rules(&check)) {
@@ -163,7 +170,11 @@ impl BollardEngine {
                 let started_at = state.started_at.unwrap_or_default();
                 self.probe(&client, id, &started_at, &rules).await
             }
-            (told, _, _) => Ok(told),
+            (Health::None | Health::Healthy, _, _) => Ok(told.into()),
+            (Health::Starting | Health::Unhealthy, _, _) => Ok(Checkup {
+                health: told,
+                said: state.health.and_then(last_test),
+            }),
         }
     }
 
@@ -173,7 +184,7 @@ impl BollardEngine {
         id: &str,
         started_at: &str,
         rules: &Rules,
-    ) -> Result<Health, EngineError> {
+    ) -> Result<Checkup, EngineError> {
         let now = Instant::now();
         let mut probe = self
             .probes
@@ -186,14 +197,18 @@ impl BollardEngine {
             let passed = self.test(client, id, rules).await?;
             probe.take(passed, rules, now);
         }
-        let verdict = probe.verdict;
+        let checkup = Checkup {
+            health: probe.verdict,
+            said: probe.said.clone(),
+        };
         self.probes.borrow_mut().insert(id.to_owned(), probe);
-        Ok(verdict)
+        Ok(checkup)
     }
 
     /// Runs the test once. One that takes longer than it may has failed.
     async fn test(&self, client: &Client, id: &str, rules: &Rules) -> Result<Passed, EngineError> {
         let what = || format!("run the health check of the container {}", short(id));
+        let mut said = Vec::new();
         let running = async {
             let config = ExecConfig {
                 attach_stdout: Some(true),
@@ -210,22 +225,49 @@ impl BollardEngine {
                 client.docker.start_exec(&exec, Some(options)).await?
             {
                 while let Some(chunk) = output.next().await {
-                    let _: LogOutput = chunk?;
+                    let chunk: LogOutput = chunk?;
+                    said.extend_from_slice(chunk.as_ref());
+                    said.drain(..said.len().saturating_sub(text::TAIL));
                 }
             }
             let ended = client.docker.inspect_exec(&exec).await?;
-            Ok::<_, bollard::errors::Error>(ended.exit_code)
+            Ok::<_, bollard::errors::Error>(ended.exit_code.unwrap_or_default())
         };
-        match tokio::time::timeout(rules.timeout, running).await {
-            Ok(Ok(Some(0))) => Ok(Passed::Yes),
-            Ok(Ok(_)) | Err(_) => Ok(Passed::No),
+        let ended = tokio::time::timeout(rules.timeout, running).await;
+        match ended {
+            Ok(Ok(0)) => Ok(Passed::Yes),
+            Ok(Ok(code)) => Ok(Passed::No(text::ended(code, &said))),
+            Err(_) => {
+                let limit = evenkeel_schema::duration::text(rules.timeout);
+                let late = format!("did not end within {limit}");
+                Ok(Passed::No(match text::last_words(&said) {
+                    Some(words) => format!("{late}: {words}"),
+                    None => late,
+                }))
+            }
             Ok(Err(cause)) => match self.error(what(), cause) {
                 down @ EngineError::Down { .. } => Err(down),
                 // A program that is not in the container, or a container that just ended: the test did not pass.
-                EngineError::Refused { .. }
+                error @ (EngineError::Refused { .. }
                 | EngineError::Failed { .. }
-                | EngineError::Image { .. } => Ok(Passed::No),
+                | EngineError::Damaged { .. }
+                | EngineError::Image { .. }) => Ok(Passed::No(format!(
+                    "could not be run: {}",
+                    text::last_words(text::chain(&error).as_bytes()).unwrap_or_default()
+                ))),
             },
         }
+    }
+}
+
+/// How the newest test of the engine's own ended, where it did not pass.
+fn last_test(health: ApiHealth) -> Option<String> {
+    let last = health.log?.pop()?;
+    match last.exit_code.unwrap_or_default() {
+        0 => None,
+        code => Some(text::ended(
+            code,
+            last.output.unwrap_or_default().as_bytes(),
+        )),
     }
 }

@@ -36,6 +36,11 @@ const PASSING: [&str; 2] = ["marked for removal", "already in progress"];
 /// The engine behind the socket is another one than we negotiated with, newer or older.
 const VERSION: [&str; 2] = ["client version", "is too "];
 
+/// Whether an engine speaks of its own store.
+pub(super) fn is_of_store(lower: &str) -> bool {
+    STORE.iter().any(|words| lower.contains(words))
+}
+
 pub(super) fn judge(error: &ApiError) -> Judgement {
     match error {
         ApiError::DockerResponseServerError {

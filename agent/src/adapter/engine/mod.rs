@@ -7,12 +7,15 @@
 //! Limits: credentials for registries are the engine's own business; Podman before 5.1 cannot change a restart policy
 //! in place, so its containers are made with the declared one (see `create`).
 
+mod check;
 mod create;
 mod facts;
 mod health;
 mod judge;
 mod observe;
 mod pull;
+mod replace;
+mod settled;
 mod states;
 
 use std::cell::RefCell;
@@ -35,7 +38,7 @@ use evenkeel_schema::service::{Network, Service, Volume};
 use judge::{Judgement, judge, status};
 
 use crate::domain::container::ContainerSpec;
-use crate::domain::observed::{EngineView, Health, ObservedContainer};
+use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
 use crate::domain::outcome::PullProgress;
 use crate::port::engine::{Engine, EngineError};
 
@@ -69,6 +72,8 @@ pub struct BollardEngine {
     root: PathBuf,
     client: RefCell<Option<Client>>,
     probes: RefCell<BTreeMap<String, health::Probe>>,
+    settled: settled::Settled,
+    known: RefCell<BTreeMap<String, replace::Known>>,
 }
 
 /// A connection and what answers there.
@@ -134,7 +139,16 @@ impl BollardEngine {
             root: root.to_path_buf(),
             client: RefCell::new(None),
             probes: RefCell::new(BTreeMap::new()),
+            settled: settled::Settled::default(),
+            known: RefCell::new(BTreeMap::new()),
         }
+    }
+
+    /// Writes down in the state directory which images are known to be whole.
+    #[must_use]
+    pub fn remembering(mut self, state_dir: &Path) -> Self {
+        self.settled = settled::Settled::open(state_dir.to_owned());
+        self
     }
 
     fn socket(&self) -> &Path {
@@ -377,13 +391,26 @@ impl Engine for BollardEngine {
 
     async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
         let client = self.client().await?;
-        self.settle(
-            || format!("start the container {}", short(engine_id)),
-            SLOW_CALL,
-            &[304],
-            client.docker.start_container(engine_id, None),
-        )
-        .await
+        let started = self
+            .settle(
+                || format!("start the container {}", short(engine_id)),
+                SLOW_CALL,
+                &[304],
+                client.docker.start_container(engine_id, None),
+            )
+            .await;
+        match started {
+            Err(error @ (EngineError::Refused { .. } | EngineError::Failed { .. })) => {
+                let found = self.inspect(&client.docker, engine_id).await.ok();
+                match found.and_then(|found| found.config?.image) {
+                    Some(image) => Err(self
+                        .image_behind(error, &image, replace::At::Starting)
+                        .await),
+                    None => Err(error),
+                }
+            }
+            other => other,
+        }
     }
 
     async fn stop(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
@@ -494,7 +521,7 @@ impl Engine for BollardEngine {
         &self,
         container: &ObservedContainer,
         service: &Service,
-    ) -> Result<Health, EngineError> {
+    ) -> Result<Checkup, EngineError> {
         self.health_now(container, service).await
     }
 }

@@ -10,7 +10,7 @@ use bollard::query_parameters::ListVolumesOptions;
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::DeviceId;
 
-use super::{APP, BollardEngine, CALL, CONFIG, DEVICE, SERVICE, facts};
+use super::{APP, BollardEngine, CALL, CONFIG, DEVICE, SERVICE, facts, pull};
 use crate::domain::observed::{
     EngineView, Health, ObservedContainer, ObservedImage, Owned, RunState,
 };
@@ -136,6 +136,9 @@ impl BollardEngine {
                 )
                 .await?;
             if let Some(found) = found {
+                if !pull::is_id(image.as_str()) && !self.settled.has(image.as_str()) {
+                    view.unsettled.insert(image.to_string());
+                }
                 view.images.insert(image.to_string(), observed_image(found));
             }
         }

@@ -8,7 +8,7 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use evenkeel_schema::image::ImageRef;
 use futures_util::StreamExt as _;
 
-use super::{BollardEngine, CALL};
+use super::{BollardEngine, CALL, Client};
 use crate::domain::outcome::PullProgress;
 use crate::port::Retry;
 use crate::port::engine::EngineError;
@@ -16,6 +16,9 @@ use crate::port::engine::EngineError;
 /// A pull that moves nothing for this long has stalled. Long enough for an SD card to unpack a large layer's last
 /// part, of which engines tell nothing.
 const IDLE: Duration = Duration::from_secs(60);
+/// An image is looked into for as long as bytes come, and Docker writes all of it to a file of its own before the first
+/// one: shorter than the watchdog of the unit file, longer than gigabytes take on a card.
+pub(super) const SILENCE: Duration = Duration::from_secs(240);
 /// Writing what the kernel still holds of a large image to a slow card.
 const SYNC: Duration = Duration::from_secs(300);
 
@@ -52,18 +55,57 @@ impl BollardEngine {
         image: &ImageRef,
         progress: &mut dyn FnMut(&PullProgress),
     ) -> Result<(), EngineError> {
-        if self.has(image).await? {
-            return Ok(());
+        match (self.has(image).await?, is_id(image.as_str())) {
+            (true, true) => Ok(()),
+            (true, false) if self.settled.has(image.as_str()) => Ok(()),
+            (true, false) => self.make_whole(image, progress).await,
+            (false, true) => Err(fail(image, Retry::Never, PullError::NotLoaded)),
+            (false, false) => self.pull_anew(image, progress).await,
         }
-        let fail = |retry: Retry, cause: PullError| EngineError::Image {
-            image: image.to_string(),
-            retry,
-            cause: Box::new(cause),
-        };
-        if image.as_str().starts_with("sha256:") {
-            return Err(fail(Retry::Never, PullError::NotLoaded));
-        }
+    }
+
+    /// Pulls what is not here.
+    pub(super) async fn pull_anew(
+        &self,
+        image: &ImageRef,
+        progress: &mut dyn FnMut(&PullProgress),
+    ) -> Result<(), EngineError> {
+        // First of all: what is half here after a power cut must not be taken for the whole that was here before.
+        self.settled
+            .remove(image.as_str())
+            .map_err(|cause| EngineError::Image {
+                image: image.to_string(),
+                retry: Retry::Later,
+                cause: Box::new(cause),
+            })?;
         let client = self.client().await?;
+        self.stream(&client, image, progress).await?;
+        if !self.has(image).await? {
+            return Err(fail(image, Retry::Later, PullError::Missing));
+        }
+        self.settle_image(image).await
+    }
+
+    /// Engines unpack without waiting for the disk; a power cut after the switch must not find half an image.
+    pub(super) async fn settle_image(&self, image: &ImageRef) -> Result<(), EngineError> {
+        let synced = tokio::task::spawn_blocking(rustix::fs::sync);
+        match tokio::time::timeout(SYNC, synced).await {
+            Ok(Ok(())) => {
+                self.settled.add(image.as_str());
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => Err(fail(image, Retry::Later, PullError::Sync)),
+        }
+    }
+
+    /// Has the engine pull, and listens until it is done.
+    pub(super) async fn stream(
+        &self,
+        client: &Client,
+        image: &ImageRef,
+        progress: &mut dyn FnMut(&PullProgress),
+    ) -> Result<(), EngineError> {
+        let fail = |retry, cause| fail(image, retry, cause);
         let options = CreateImageOptionsBuilder::default()
             .from_image(image.as_str())
             .build();
@@ -101,15 +143,20 @@ impl BollardEngine {
                 Err(cause) => return Err(self.error(format!("pull the image {image}"), cause)),
             }
         }
-        if !self.has(image).await? {
-            return Err(fail(Retry::Later, PullError::Missing));
-        }
-        // Engines unpack without waiting for the disk; a power cut after the switch must not find half an image.
-        let synced = tokio::task::spawn_blocking(rustix::fs::sync);
-        match tokio::time::timeout(SYNC, synced).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(fail(Retry::Later, PullError::Sync)),
-        }
+        Ok(())
+    }
+}
+
+/// Whether an image is named by its id: then it is loaded by hand, and no registry has it by that name.
+pub(super) fn is_id(image: &str) -> bool {
+    image.starts_with("sha256:")
+}
+
+fn fail(image: &ImageRef, retry: Retry, cause: PullError) -> EngineError {
+    EngineError::Image {
+        image: image.to_string(),
+        retry,
+        cause: Box::new(cause),
     }
 }
 

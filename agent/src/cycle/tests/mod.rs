@@ -8,6 +8,7 @@
 
 mod device;
 mod floor;
+mod images;
 mod limits;
 mod line;
 mod pulls;

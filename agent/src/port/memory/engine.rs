@@ -66,6 +66,10 @@ pub(crate) struct MemoryEngine {
     networks: RefCell<BTreeMap<String, Owned>>,
     volumes: RefCell<BTreeMap<String, Owned>>,
     images: RefCell<BTreeSet<String>>,
+    /// Images that were not synced yet, as the agent knows.
+    unsettled: RefCell<BTreeSet<String>>,
+    /// Images that lost bytes.
+    damaged: RefCell<BTreeSet<String>>,
     behaviours: RefCell<BTreeMap<String, Behaviour>>,
     /// Whether nobody answers at its socket.
     pub(crate) down: Cell<bool>,
@@ -99,6 +103,8 @@ impl MemoryEngine {
             networks: RefCell::new(BTreeMap::from([("bridge".to_owned(), foreign(None))])),
             volumes: RefCell::new(BTreeMap::from([("photos".to_owned(), foreign(None))])),
             images: RefCell::default(),
+            unsettled: RefCell::default(),
+            damaged: RefCell::default(),
             behaviours: RefCell::default(),
             down: Cell::new(false),
             registry: Cell::new(true),
@@ -122,6 +128,8 @@ impl MemoryEngine {
             networks: self.networks.clone(),
             volumes: self.volumes.clone(),
             images: self.images.clone(),
+            unsettled: self.unsettled.clone(),
+            damaged: self.damaged.clone(),
             behaviours: self.behaviours.clone(),
             down: self.down.clone(),
             registry: self.registry.clone(),
@@ -231,6 +239,8 @@ impl MemoryEngine {
 
     /// The machine lost its power: containers are where the engine puts them at the next boot.
     pub(crate) fn lose_power(&self) {
+        let unsettled = self.unsettled.borrow().clone();
+        self.damaged.borrow_mut().extend(unsettled);
         let ids: Vec<String> = self.containers.borrow().keys().cloned().collect();
         for id in ids {
             let again = self.containers.borrow()[&id].restart != "no";
@@ -253,6 +263,11 @@ impl MemoryEngine {
     pub(crate) fn remove_by_hand(&self, name: &str) {
         let id = self.id_of(name);
         self.containers.borrow_mut().remove(&id);
+    }
+
+    /// The disk loses bytes of an image.
+    pub(crate) fn damage_image(&self, image: &str) {
+        self.damaged.borrow_mut().insert(image.to_owned());
     }
 
     /// A person removes an image.

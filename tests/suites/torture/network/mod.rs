@@ -64,7 +64,7 @@ impl Fleet {
     }
 }
 
-fn until<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+pub(super) fn until<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(found) = probe() {

@@ -9,7 +9,7 @@ use evenkeel_schema::service::{Network, Service, Volume};
 use super::{Container, MemoryEngine, facts, image_id};
 use crate::domain::container::ContainerSpec;
 use crate::domain::observed::{
-    EngineView, Health, ObservedContainer, ObservedImage, Owned, RunState,
+    Checkup, EngineView, Health, ObservedContainer, ObservedImage, Owned, RunState,
 };
 use crate::domain::outcome::PullProgress;
 use crate::port::Retry;
@@ -64,6 +64,9 @@ impl Engine for MemoryEngine {
                 ..ObservedImage::default()
             };
             view.images.insert(image.to_string(), seen);
+            if self.unsettled.borrow().contains(image.as_str()) {
+                view.unsettled.insert(image.to_string());
+            }
         }
         Ok(view)
     }
@@ -74,6 +77,22 @@ impl Engine for MemoryEngine {
         progress: &mut dyn FnMut(&PullProgress),
     ) -> Result<(), EngineError> {
         self.answers()?;
+        let is_here = self.images.borrow().contains(image.as_str());
+        let is_whole = !self.damaged.borrow().contains(image.as_str());
+        let settle = || {
+            self.unsettled.borrow_mut().remove(image.as_str());
+            Ok(())
+        };
+        let broken = |cause: std::io::Error| EngineError::Image {
+            image: image.to_string(),
+            retry: Retry::Later,
+            cause: Box::new(cause),
+        };
+        if is_here && is_whole && self.unsettled.borrow().contains(image.as_str()) {
+            return self
+                .faults
+                .effect(format!("settle {image}"), settle, broken);
+        }
         self.pulls.set(self.pulls.get() + 1);
         while self.hanging.borrow().contains(image.as_str()) {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -85,20 +104,20 @@ impl Engine for MemoryEngine {
             }
             progress(&PullProgress::from([("layer".to_owned(), (piece, pieces))]));
         }
-        let broken = |cause: std::io::Error| EngineError::Image {
-            image: image.to_string(),
-            retry: Retry::Later,
-            cause: Box::new(cause),
-        };
         if !self.registry.get() {
             return Err(broken(std::io::ErrorKind::TimedOut.into()));
         }
         let arrive = || {
             self.images.borrow_mut().insert(image.to_string());
+            self.damaged.borrow_mut().remove(image.as_str());
+            self.unsettled.borrow_mut().insert(image.to_string());
             Ok(())
         };
         self.note();
-        self.faults.effect(format!("pull {image}"), arrive, broken)
+        self.faults
+            .effect(format!("pull {image}"), arrive, broken)?;
+        self.faults
+            .effect(format!("settle {image}"), settle, broken)
     }
 
     async fn create_network(
@@ -160,6 +179,13 @@ impl Engine for MemoryEngine {
                 self.images.borrow().contains(image),
                 "{image} was not pulled"
             );
+            if self.damaged.borrow().contains(image) {
+                self.unsettled.borrow_mut().insert(image.to_owned());
+                return Err(EngineError::Damaged {
+                    image: image.to_owned(),
+                    cause: "it lost bytes".into(),
+                });
+            }
             for (network, _) in &spec.networks {
                 assert!(
                     self.networks.borrow().contains_key(network),
@@ -245,8 +271,12 @@ impl Engine for MemoryEngine {
         &self,
         _container: &ObservedContainer,
         service: &Service,
-    ) -> Result<Health, EngineError> {
+    ) -> Result<Checkup, EngineError> {
         self.look("ask about health")?;
-        Ok(self.health_of(service))
+        let health = self.health_of(service);
+        Ok(Checkup {
+            health,
+            said: (health == Health::Unhealthy).then(|| "ended with 1: not well".to_owned()),
+        })
     }
 }
