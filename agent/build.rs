@@ -1,4 +1,5 @@
-//! Tells the binary when it was built: no true clock shows less, so it is the first time floor of a device.
+//! Tells the binary when it was built: no true clock shows less, so it is the first time floor of a device. And for which
+//! architecture: a device takes the agent's next binary for the same one.
 //!
 //! `SOURCE_DATE_EPOCH` (reproducible builds) wins over the time of the build.
 #![expect(
@@ -20,4 +21,17 @@ fn main() {
         .and_then(|text| text.trim().parse::<u64>().ok())
         .unwrap_or(now);
     println!("cargo::rustc-env=EVENKEEL_BUILD_TIME={time}");
+    let target = std::env::var("TARGET").unwrap_or_default();
+    println!("cargo::rustc-env=EVENKEEL_ARCH={}", arch(&target));
+}
+
+/// The architecture as `[agent.binaries]` in a fleet repository names it: a target's first part says too much of some (`riscv64gc`),
+/// and of others not what their users call them (`arm` is ARMv6 there).
+fn arch(target: &str) -> &str {
+    match target.split('-').next().unwrap_or_default() {
+        "arm" | "armv6k" => "armv6",
+        "armv7" | "thumbv7neon" => "armv7",
+        "riscv64gc" | "riscv64a23" => "riscv64",
+        other => other,
+    }
 }

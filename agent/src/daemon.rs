@@ -4,10 +4,11 @@
 //! what they ask for is done when the cycle has come to its end, or, for a rollback, by ending it early.
 
 mod levels;
+mod upgrade;
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::cycle::trust_state::TrustState;
@@ -22,6 +23,7 @@ use crate::port::journal::{Journal as _, Paused};
 use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
 use crate::select::Urgency;
+use upgrade::GivesWay;
 
 /// How many cycles may follow each other at once before the loop takes a breath: a bound against a tight loop.
 const MOST_AT_ONCE: u32 = 6;
@@ -159,6 +161,8 @@ pub struct Daemon<'a, W: World> {
     renewing: bool,
     /// What unclean starts leave of the work.
     held: Option<levels::Held<'a>>,
+    /// The agent's own version.
+    upgrading: Option<upgrade::Upgrading<'a>>,
 }
 
 impl<'a, W: World> Daemon<'a, W> {
@@ -176,6 +180,7 @@ impl<'a, W: World> Daemon<'a, W> {
             poked: false,
             renewing: false,
             held: None,
+            upgrading: None,
         }
     }
 
@@ -212,6 +217,7 @@ impl<'a, W: World> Daemon<'a, W> {
             self.passed(urgency);
             self.serve_queue().await;
             if self.stopping {
+                self.give_back();
                 return outcome;
             }
             if run == Run::Once {
@@ -222,6 +228,9 @@ impl<'a, W: World> Daemon<'a, W> {
                 urgency = Urgency::Asked;
                 continue;
             }
+            if self.upgrade(urgency, &outcome).await == GivesWay::Now {
+                return outcome;
+            }
             if urgency == Urgency::Boot {
                 // What could be done without the network is done: ask it now.
                 urgency = Urgency::Scheduled;
@@ -230,6 +239,7 @@ impl<'a, W: World> Daemon<'a, W> {
             urgency = self.rest(&outcome, requests, signals).await;
             if self.stopping {
                 self.passed(urgency);
+                self.give_back();
                 return outcome;
             }
         }
@@ -307,6 +317,7 @@ impl<'a, W: World> Daemon<'a, W> {
                     let outcome = Outcome::Deferred { reason: "stopped".to_owned(), message };
                     return Passed { outcome, again: Again::Later };
                 }
+                () = agent.session.accepting.notified() => self.prove_early(),
                 Some(asked) = requests.recv() => self.take(asked),
                 Some(signal) = signals.recv() => match signal {
                     Signal::Poke => self.poked = true,
@@ -467,11 +478,14 @@ impl<'a, W: World> Daemon<'a, W> {
         let wait = self.at_most(self.next_wait(outcome));
         let deadline = Instant::now() + wait;
         self.tell_next(wait);
+        let fetched = self.fetched();
         loop {
             let rests = Event::Rests(deadline.saturating_duration_since(Instant::now()));
             self.agent.world.reporter().tell(&rests);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return Urgency::Scheduled,
+                // A download of the agent's own has ended: a pass says whether this is a moment to go on with it.
+                () = told(fetched.as_deref()) => return Urgency::Scheduled,
                 Some(asked) = requests.recv() => {
                     self.take(asked);
                     self.serve_queue().await;
@@ -512,6 +526,14 @@ impl<'a, W: World> Daemon<'a, W> {
         self.agent.session.update(&self.agent.world, |report| {
             report.poll.next = Some(Timestamp(now.0.saturating_add(seconds)));
         });
+    }
+}
+
+/// When that is told; never, where nobody tells.
+async fn told(notify: Option<&Notify>) {
+    match notify {
+        Some(notify) => notify.notified().await,
+        None => std::future::pending().await,
     }
 }
 

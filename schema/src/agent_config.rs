@@ -31,6 +31,18 @@ pub struct AgentConfig {
     pub guard: GuardSection,
     /// `[engine]`.
     pub engine: EngineSection,
+    /// `agent.managed`.
+    pub managed: Managed,
+}
+
+/// `agent.managed`: who says which version of the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Managed {
+    /// `[agent]` in the repository (the default).
+    #[default]
+    Repository,
+    /// The package manager alone.
+    Package,
 }
 
 /// `[device]`.

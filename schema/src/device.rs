@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::agent_release::{self, AGENT};
 use crate::diagnostic::Diagnostics;
 use crate::document::{self, Place, Placed};
 use crate::name::AppName;
@@ -43,6 +44,7 @@ pub const KEYS: &[Key] = &[
         Shape::Pattern(MACHINE_ID),
         "The machine that this device must be: its /etc/machine-id",
     ),
+    AGENT,
 ];
 
 /// machine-id(5), as JSON Schema can say it.
@@ -119,19 +121,41 @@ pub fn parse(file: &str, bytes: &[u8], out: &mut Diagnostics) -> Option<Device> 
             .unwrap_or_default()
     };
     let (added, taken) = (apps("apps"), apps("without_apps"));
+    decode::optional(&node, "agent", out, agent_release::strict);
     Some(Device {
         labels,
         apps: added,
         without_apps: taken,
         values: decode::optional(&node, "values", out, document::values),
         public_key: decode::optional(&node, "public_key", out, decode::filled_text),
-        machine_id: decode::optional(&node, "machine_id", out, |node, out| {
-            let text = decode::text(node, out)?;
-            decode::report(node, text.parse(), out).map(|value| Placed {
-                value,
-                place: Place::of(node),
-            })
-        }),
+        machine_id: decode::optional(&node, "machine_id", out, machine_id),
+    })
+}
+
+/// The labels and the machine of a whole document, as far as this version can read them.
+///
+/// # Errors
+/// The first thing that is wrong with them.
+pub fn lenient(whole: &Node) -> Result<Device, String> {
+    let mut out = Diagnostics::new();
+    let device = Device {
+        labels: decode::field(whole, "labels")
+            .map(|node| document::labels(node, &mut out))
+            .unwrap_or_default(),
+        machine_id: decode::optional(whole, "machine_id", &mut out, machine_id),
+        ..Device::default()
+    };
+    match out.sorted().first() {
+        None => Ok(device),
+        Some(problem) => Err(problem.to_string()),
+    }
+}
+
+fn machine_id(node: &Node, out: &mut Diagnostics) -> Option<Placed<MachineId>> {
+    let text = decode::text(node, out)?;
+    decode::report(node, text.parse(), out).map(|value| Placed {
+        value,
+        place: Place::of(node),
     })
 }
 

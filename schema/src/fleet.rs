@@ -1,8 +1,9 @@
 //! `fleet.toml`: the repository's format, the fleet's name, fleet-wide values.
 
+use crate::agent_release::{self, AGENT};
 use crate::diagnostic::Diagnostics;
 use crate::node::{Node, Value};
-use crate::service::keys::{Key, Shape, key, refused};
+use crate::service::keys::{Key, Shape, key};
 use crate::{decode, document};
 
 /// The format of a repository that this version reads.
@@ -23,7 +24,7 @@ pub const KEYS: &[Key] = &[
         "Allow images that are named by a tag: what runs may then change without a commit",
     ),
     key("values", Shape::Map(&Shape::Any), "Values for every device"),
-    refused("agent", "remove it"),
+    AGENT,
 ];
 
 /// fleet.toml.
@@ -61,6 +62,7 @@ pub fn parse(
     let allow_tags =
         decode::optional(&node, "allow_tags", out, decode::boolean).unwrap_or_default();
     let values = decode::optional(&node, "values", out, document::values);
+    decode::optional(&node, "agent", out, agent_release::strict);
     Ok(name.map(|name| Fleet {
         name,
         allow_tags,

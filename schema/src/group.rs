@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::agent_release::{self, AGENT};
 use crate::diagnostic::Diagnostics;
 use crate::document::{self, Placed};
 use crate::name::AppName;
@@ -34,6 +35,7 @@ pub const KEYS: &[Key] = &[
         Shape::Map(&Shape::Any),
         "Values for these devices",
     ),
+    AGENT,
 ];
 
 /// A group.
@@ -93,12 +95,28 @@ pub fn parse(file: &str, bytes: &[u8], out: &mut Diagnostics) -> Option<Group> {
     };
     let (added, taken) = (apps("apps"), apps("without_apps"));
     let values = decode::optional(&node, "values", out, document::values);
+    decode::optional(&node, "agent", out, agent_release::strict);
     Some(Group {
         selector: selector?,
         apps: added,
         without_apps: taken,
         values,
     })
+}
+
+/// The selector of a whole group, as far as this version can read it.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn lenient_selector(document: &Node) -> Result<Selector, String> {
+    let mut out = Diagnostics::new();
+    let read = decode::field(document, "match").and_then(|node| selector(node, &mut out));
+    match (out.sorted().first(), read) {
+        // Part of it says too little about whom it means.
+        (Some(problem), _) => Err(problem.to_string()),
+        (None, Some(selector)) => Ok(selector),
+        (None, None) => Err(format!("{}: it has no `match`", document.file)),
+    }
 }
 
 fn selector(node: &Node, out: &mut Diagnostics) -> Option<Selector> {

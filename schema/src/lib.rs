@@ -3,6 +3,7 @@
 //! Bytes in, validated values out; every problem at once, each with file, line and column. No I/O and no async.
 
 pub mod agent_config;
+pub mod agent_release;
 pub mod app;
 pub mod decode;
 pub mod device;

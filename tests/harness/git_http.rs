@@ -86,7 +86,7 @@ impl GitHttp {
         let dir = crate::short_tempdir("web");
         let port = Port::free();
         make_certificates(dir.path());
-        for sub in ["body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        for sub in ["body", "proxy", "fastcgi", "uwsgi", "scgi", "files"] {
             std::fs::create_dir(dir.path().join(sub)).expect("make a directory of ours");
         }
         let config = nginx_config(dir.path(), root, port.number(), &options);
@@ -181,6 +181,11 @@ impl GitHttp {
             "{scheme}://{user}@localhost:{}/fleet.git",
             self.port.number()
         )
+    }
+
+    /// A folder whose files it serves, too, below `/files/`, and below `/slow/` at 2 kB/s.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join("files")
     }
 
     /// The port.
@@ -282,6 +287,15 @@ http {{
     server {{
         {server}
         server_name localhost;
+        location /files/ {{
+            {guard}
+            root {dir};
+        }}
+        location /slow/ {{
+            {guard}
+            alias {dir}/files/;
+            limit_rate 2k;
+        }}
         location / {{
             {guard}
             fastcgi_pass unix:{dir}/fcgi.sock;

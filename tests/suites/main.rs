@@ -28,6 +28,7 @@ mod operator;
 mod packages;
 mod refuse;
 mod rollback;
+mod selfupdate;
 mod source;
 mod systemd;
 mod torture;

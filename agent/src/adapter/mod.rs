@@ -19,3 +19,4 @@ pub mod starts;
 pub mod state_dir;
 pub(crate) mod twin;
 pub mod units;
+pub mod upgrades;

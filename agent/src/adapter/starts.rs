@@ -24,7 +24,7 @@ const LONGEST: usize = 512;
 #[derive(Debug)]
 pub struct StartsFile {
     dir: PathBuf,
-    version: &'static str,
+    version: String,
     unclean: Cell<Unclean>,
     level: Cell<Level>,
     /// Whether the file says anything else than "none".
@@ -34,13 +34,13 @@ pub struct StartsFile {
 impl StartsFile {
     /// A start of this version begins in this state directory, whose lock is held: it is counted.
     #[must_use]
-    pub fn begin(dir: &Path, version: &'static str) -> Self {
+    pub fn begin(dir: &Path, version: &str) -> Self {
         let read = read(dir, version);
         let before = read.unwrap_or_default();
         let level = before.level();
         let starts = Self {
             dir: dir.to_owned(),
-            version,
+            version: version.to_owned(),
             unclean: Cell::new(before),
             level: Cell::new(level),
             written: Cell::new(read.is_some()),
@@ -61,7 +61,7 @@ impl StartsFile {
             }
             std::fs::remove_file(self.dir.join(NAME))
         } else {
-            durable::write(&self.dir, NAME, &spelt(unclean, self.version), 0o600)
+            durable::write(&self.dir, NAME, &spelt(unclean, &self.version), 0o600)
         };
         match done {
             Ok(()) => self.written.set(unclean != Unclean::default()),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{self, AgentConfig, TrustSection};
+use evenkeel_schema::agent_config::{self, AgentConfig, Managed, TrustSection};
 use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +22,7 @@ use crate::adapter::probes::NetworkProbes;
 use crate::adapter::report::Hub;
 use crate::adapter::state_dir::{Binding, StateDir, StateDirError};
 use crate::adapter::units::Systemctl;
+use crate::adapter::upgrades::{Generations, Started};
 use crate::cycle::{Agent, Interrupt, Remote, Session, Settings};
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
 use crate::domain::outcome::Report;
@@ -125,6 +126,23 @@ pub(super) struct Device {
 }
 
 impl Device {
+    /// The agent's own binaries, as it was started.
+    pub(super) fn generations(&self, started: &Started) -> Generations {
+        let world = &self.agent.world;
+        let downloads = world.source.downloads();
+        Generations::new(
+            &self.state_dir,
+            started,
+            env!("CARGO_PKG_VERSION"),
+            downloads,
+        )
+    }
+
+    /// Who says which version of the agent runs.
+    pub(super) const fn managed(&self) -> Managed {
+        self.agent.world.config.managed
+    }
+
     /// At the process's end: nothing is left to close that a failing disk could make fail.
     pub(super) fn leave(&self) {
         self.agent.world.journal.leave();

@@ -1,5 +1,6 @@
 //! `evenkeel run`: the daemon.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::stuck::{self, Woken};
 use super::{ConfigArgs, again, control, device, fail};
 use crate::adapter::report::Hub;
 use crate::adapter::starts::StartsFile;
+use crate::adapter::upgrades::Started;
 use crate::daemon::{Daemon, Pass, Run, Signal};
 use crate::domain::outcome::Report;
 use crate::port::starts::Starts as _;
@@ -40,14 +42,20 @@ pub fn run(args: &Args) -> u8 {
         Ok(entered) => entered,
         Err(failure) => return again::tell(&failure),
     };
-    // Before anything that a damaged memory could make it die of.
-    let starts = StartsFile::begin(&entered.config.state_dir, env!("CARGO_PKG_VERSION"));
+    let started = Started {
+        generation: std::env::var("EVENKEEL_GENERATION").ok(),
+        dir: std::env::var_os("EVENKEEL_GENERATIONS").map(PathBuf::from),
+    };
+    // Before anything that a damaged memory could make it die of. Each binary has a count of its own.
+    let binary = started.generation.as_deref().unwrap_or("package");
+    let version = format!("{}/{binary}", env!("CARGO_PKG_VERSION"));
+    let starts = StartsFile::begin(&entered.config.state_dir, &version);
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(super::code::FAILED, &format!("cannot start: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let served = local.block_on(&runtime, serve(entered, &starts));
+    let served = local.block_on(&runtime, serve(entered, &starts, &started));
     // A fetch that is still under way ends with the process.
     runtime.shutdown_background();
     match served {
@@ -56,7 +64,11 @@ pub fn run(args: &Args) -> u8 {
     }
 }
 
-async fn serve(entered: device::Entered, starts: &StartsFile) -> Result<(), device::Failure> {
+async fn serve(
+    entered: device::Entered,
+    starts: &StartsFile,
+    started: &Started,
+) -> Result<(), device::Failure> {
     let cannot_serve =
         |error: std::io::Error| device::Failure::failed(format!("cannot serve: {error}"));
     let (asks, mut requests) = mpsc::channel(16);
@@ -115,7 +127,14 @@ async fn serve(entered: device::Entered, starts: &StartsFile) -> Result<(), devi
     if starts.level() == Level::AtLastGood {
         tracing::error!("{}", starts.why());
     }
-    let mut daemon = Daemon::new(&device.agent).counting(starts);
+    let generations = Rc::new(device.generations(started));
+    let telling = Rc::clone(&generations);
+    tokio::task::spawn_local(async move { telling.tell().await });
+    let mut daemon = Daemon::new(&device.agent).counting(starts).upgrading(
+        &*generations,
+        device.managed(),
+        env!("EVENKEEL_ARCH"),
+    );
     if let Some(asked) = asked {
         match daemon.begin(asked).await {
             Pass::Needed | Pass::NotNeeded => {}

@@ -235,7 +235,10 @@ impl<W: World> Agent<W> {
         }
         // What the history names last is what stood here: the same revision is healed, another one is left.
         let history = self.world.journal().history()?;
-        let result = match (why, history.first()) {
+        let mut deployments = history
+            .iter()
+            .filter(|one| one.result != DeploymentResult::Agent);
+        let result = match (why, deployments.next()) {
             (_, Some(last)) if last.commit == *good.commit() => DeploymentResult::Healed,
             (Why::Pinned(_) | Why::Refused(_) | Why::TriesSpent(..) | Why::Paused, _) => {
                 DeploymentResult::RolledBack

@@ -92,6 +92,7 @@ impl<W: World> Agent<W> {
         ledger: &Ledger,
         floor: Option<&Floor>,
     ) -> Result<Newest, CycleError> {
+        self.session.accepted.replace(None);
         self.session.update(&self.world, |report| {
             report.revision.tip = raw.as_ref().map(|raw| raw.id.clone());
             report.revision.floor = floor.map(|floor| floor.commit.clone());
@@ -308,6 +309,8 @@ impl<W: World> Agent<W> {
         self.session.update(&self.world, |report| {
             report.revision.verified = Some(commit.id().clone());
         });
+        self.session.accepted.replace(Some(commit.clone()));
+        self.session.accepting.notify_one();
         self.tell_age(commit);
         for retry in commit.trailers("Retry") {
             let refused = ledger

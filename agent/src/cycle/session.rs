@@ -20,6 +20,7 @@ use crate::port::clock::Clock as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
 use crate::select::Waits;
+use crate::trust::verified::VerifiedCommit;
 
 pub use crate::domain::text::chain;
 
@@ -143,6 +144,10 @@ pub struct Session {
     pub(super) unstored: Cell<Option<Storage>>,
     /// Whether the remote answered in this cycle.
     pub reached: Cell<bool>,
+    /// The commit that trust accepted when it was looked at last.
+    pub accepted: RefCell<Option<VerifiedCommit>>,
+    /// Told whenever trust has accepted one.
+    pub accepting: Notify,
     /// Why nothing new is looked at, after unclean starts.
     pub held_back: RefCell<Option<String>>,
     /// When what is kept was last looked at.

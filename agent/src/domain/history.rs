@@ -193,6 +193,8 @@ pub enum DeploymentResult {
     Healed,
     /// Stopped before its end (power, a newer commit, a stop).
     Interrupted,
+    /// Not a deployment: the agent itself became another version, or did not.
+    Agent,
 }
 
 /// Everything that the journal holds, as read: what deciders look at.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::AgentReport;
 use super::revision::{CommitId, Timestamp};
 
 /// What the device is doing.
@@ -149,6 +150,9 @@ pub struct Report {
     /// What a person should see to before it hinders the device: keys that end soon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The agent itself, where it is a daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentReport>,
 }
 
 /// How one cycle ended. Drives the log line, the report and the exit code alike.

@@ -18,6 +18,7 @@ pub mod reporter;
 pub mod source;
 pub mod starts;
 pub mod units;
+pub mod upgrades;
 
 /// Whether trying the same thing again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -124,6 +124,16 @@ pub trait Source {
     /// [`SourceError::Store`] or [`SourceError::TooLarge`].
     async fn read(&self, tree: &TreeId, paths: &[String]) -> Result<Tree, SourceError>;
 
+    /// Reads one file under a tree that may be larger than a document: as large as an object may be. `None` where there is no
+    /// regular file at that path.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    async fn large(&self, tree: &TreeId, path: &str) -> Result<Option<Vec<u8>>, SourceError> {
+        let read = self.read(tree, &[path.to_owned()]).await?;
+        Ok(read.file(path).map(<[u8]>::to_vec))
+    }
+
     /// Looks whether the local store still is what was written: its checksums, and what its refs name. What can be put right
     /// without the remote is.
     ///

@@ -9,6 +9,7 @@
 
 mod app;
 mod conflicts;
+pub mod declared_agent;
 mod documents;
 pub mod guard;
 mod interpolate;

@@ -6,6 +6,7 @@
 pub mod floor;
 #[cfg(test)]
 mod tests;
+pub mod upgrade;
 
 use std::time::Duration;
 

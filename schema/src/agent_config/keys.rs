@@ -21,6 +21,7 @@ pub const KEYS: &[Key] = &[
     key("trust", Shape::Table(TRUST), "Who may sign"),
     key("guard", Shape::Table(GUARD), "What no signature can unlock"),
     key("engine", Shape::Table(ENGINE), "The container engine"),
+    key("agent", Shape::Table(AGENT), "The agent itself"),
     refused("window", "remove it: changes are applied at any time"),
     key("metered", Shape::Table(METERED), "Metered connections"),
     refused(
@@ -184,6 +185,12 @@ pub(super) const GUARD: &[Key] = &[
 ];
 
 pub(super) const ENGINE: &[Key] = &[key("socket", Shape::Text, "auto, or unix:///...; auto")];
+
+pub(super) const AGENT: &[Key] = &[key(
+    "managed",
+    Shape::Words(&["repository", "package"]),
+    "Who says which version of the agent runs: `[agent]` in the repository, or the package manager alone; repository",
+)];
 
 pub(super) const METERED: &[Key] = &[
     key(

@@ -6,10 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, ROOT, SOURCE, TRUST};
+use super::keys::{
+    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, ROOT, SOURCE, TRUST,
+};
 use super::{
-    AgentConfig, DeviceSection, EngineSection, FileAt, FloorPolicy, GuardSection, OnUnsigned,
-    RootSection, SourceSection, StalePolicy, TrustSection, Verify,
+    AgentConfig, DeviceSection, EngineSection, FileAt, FloorPolicy, GuardSection, Managed,
+    OnUnsigned, RootSection, SourceSection, StalePolicy, TrustSection, Verify,
 };
 use crate::diagnostic::Diagnostics;
 use crate::node::Node;
@@ -73,6 +75,16 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
     });
     let guard = decode::optional(node, "guard", out, guard);
     let engine = decode::optional(node, "engine", out, engine);
+    let managed = decode::optional(node, "agent", out, |node, out| {
+        document::check_keys(node, AGENT, "`[agent]`", out);
+        decode::optional(node, "managed", out, |node, out| {
+            let words = [
+                ("repository", Managed::Repository),
+                ("package", Managed::Package),
+            ];
+            decode::one_of(node, &words, out)
+        })
+    });
     let state_dir = decode::optional(node, "state_dir", out, path);
     let root = decode::optional(node, "root", out, path);
     Some(AgentConfig {
@@ -85,6 +97,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
         engine: engine.unwrap_or_else(|| EngineSection {
             socket: "auto".to_owned(),
         }),
+        managed: managed.unwrap_or_default(),
     })
 }
 

@@ -48,6 +48,8 @@ impl Site {
     pub(crate) fn install(&self) {
         let machine = &self.machine;
         machine.copy(&device::binary(), "/usr/bin/evenkeel", 0o755);
+        let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/start.sh");
+        machine.copy(&start, "/usr/lib/evenkeel/start", 0o755);
         let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
         for entry in std::fs::read_dir(units).unwrap() {
             let path = entry.unwrap().path();

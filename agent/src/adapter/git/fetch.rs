@@ -17,7 +17,7 @@ use super::graph::{self, Walk};
 use super::limits::{Budget, Fault, Limits};
 use super::local::{self, Reach};
 use super::remote::Remote;
-use super::tls::SharedClient;
+use super::tls::{SharedClient, TlsFiles};
 use super::{floor_ref, read, store};
 use crate::adapter::git_objects::history;
 use crate::domain::commit::{Descent, RawCommit};
@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) old: PathBuf,
     pub(super) limits: Limits,
     pub(super) client: SharedClient,
+    /// The files that every exchange by HTTP goes by.
+    pub(super) files: TlsFiles,
     /// Held by the one fetch that runs.
     pub(super) busy: Mutex<Memo>,
     /// Held for writing while the store is swapped.

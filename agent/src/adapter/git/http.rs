@@ -87,7 +87,7 @@ impl HttpRemote {
         }
     }
 
-    fn authorization(&self) -> Result<Option<HeaderValue>, Fault> {
+    pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, Fault> {
         let token = self.token_file.as_deref().map(read_token).transpose()?;
         let value = match (&self.user, token, &self.password) {
             (Some(user), Some(secret), _) => basic(user, &secret),
@@ -223,7 +223,7 @@ impl GitHttp {
 }
 
 /// A URL as people may see it.
-fn shown(url: &Url) -> String {
+pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);
@@ -233,7 +233,7 @@ fn shown(url: &Url) -> String {
 }
 
 /// The same host and port and no weaker scheme; or the usual step from http to https on the usual ports.
-fn may_see_credentials(origin: &Url, to: &Url) -> bool {
+pub(super) fn may_see_credentials(origin: &Url, to: &Url) -> bool {
     origin.host_str() == to.host_str()
         && match (origin.scheme(), to.scheme()) {
             (from, to_scheme) if from == to_scheme => {

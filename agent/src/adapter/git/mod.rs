@@ -9,6 +9,7 @@
 
 mod answer;
 mod deepen;
+mod download;
 mod exchange;
 mod fetch;
 mod floor_ref;
@@ -39,11 +40,12 @@ use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::storage::Storage;
-use crate::domain::tree::Tree;
+use crate::domain::tree::{Document, Tree};
 use crate::port::source::{Deepened, Source, SourceError};
 use fetch::{Inner, Memo};
 use graph::Walk;
 use remote::Remote;
+use tls::TlsFiles;
 
 /// A branch of a git remote.
 #[derive(Debug)]
@@ -115,6 +117,11 @@ impl GitSource {
                 dir,
                 limits,
                 client: tls::SharedClient::default(),
+                files: TlsFiles {
+                    ca: section.ca_file.clone(),
+                    cert: section.client_cert.clone(),
+                    key: section.client_key.clone(),
+                },
                 busy: Mutex::new(Memo::default()),
                 swap: RwLock::new(()),
                 is_suspect: AtomicBool::new(false),
@@ -301,6 +308,25 @@ impl Source for GitSource {
         self.look(move |inner| {
             let repo = store::open(&inner.dir, &inner.limits)?;
             read::read(&repo, &inner.limits, object_id(tree.as_str())?, &paths)
+        })
+        .await
+    }
+
+    async fn large(&self, tree: &TreeId, path: &str) -> Result<Option<Vec<u8>>, SourceError> {
+        let (tree, path) = (tree.clone(), path.to_owned());
+        self.look(move |inner| {
+            let repo = store::open(&inner.dir, &inner.limits)?;
+            let limits = Limits {
+                file_bytes: inner.limits.object_bytes,
+                tree_bytes: inner.limits.object_bytes,
+                ..inner.limits.clone()
+            };
+            let id = object_id(tree.as_str())?;
+            let mut read = read::read(&repo, &limits, id, std::slice::from_ref(&path))?;
+            Ok(match read.documents.remove(&path) {
+                Some(Document::File(bytes)) => Some(bytes),
+                Some(Document::Symlink(_) | Document::Submodule) | None => None,
+            })
         })
         .await
     }

@@ -39,6 +39,7 @@ fn lines(out: &mut String, deployment: &Deployment, style: Style) {
         DeploymentResult::RolledBack => ("rolled back", Tone::Warning),
         DeploymentResult::Healed => ("healed", Tone::Good),
         DeploymentResult::Interrupted => ("interrupted", Tone::Warning),
+        DeploymentResult::Agent => ("agent", Tone::Strong),
     };
     let took = u64::try_from(deployment.ended.0.saturating_sub(deployment.started.0))
         .map_or_else(|_| String::new(), |seconds| format!("in {}", span(seconds)));

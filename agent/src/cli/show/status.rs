@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::style::{Style, Tone, padding, span};
+use crate::domain::agent::AgentReport;
 use crate::domain::outcome::{AppStatus, Condition, ConditionStatus, ConditionType, Phase, Report};
 use crate::domain::revision::{CommitId, Timestamp};
 
@@ -138,6 +139,21 @@ fn head(out: &mut String, report: &Report, style: Style) {
     if !others.is_empty() {
         let _ = writeln!(out, "{}", style.paint(Tone::Faint, &others.join(", ")));
     }
+    if let Some(agent) = &report.agent {
+        let _ = writeln!(out, "{}", style.paint(Tone::Faint, &line_of_agent(agent)));
+    }
+}
+
+/// The agent's own version, and why it is not the declared one.
+fn line_of_agent(agent: &AgentReport) -> String {
+    let mut line = format!("agent {}", agent.version);
+    if let Some(declared) = agent.declared.as_ref().filter(|one| **one != agent.version) {
+        let _ = write!(line, ", declared {declared}");
+    }
+    if let Some(why) = &agent.why {
+        let _ = write!(line, ": {why}");
+    }
+    line
 }
 
 const fn name_of(kind: ConditionType) -> &'static str {

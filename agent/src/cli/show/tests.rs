@@ -68,6 +68,7 @@ fn report() -> Report {
             error: None,
         },
         warnings: Vec::new(),
+        agent: None,
     }
 }
 

@@ -6,12 +6,13 @@ use super::patterns::{canonical, covers, holds};
 
 /// The agent's own, beside its state directory and what its configuration names: who can write these can unlock
 /// everything.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "/etc/evenkeel",
     "/etc/default/evenkeel",
     "/etc/credstore*/evenkeel*",
     "/run/credentials/evenkeel*",
     "/usr/bin/evenkeel",
+    "/usr/lib/evenkeel",
     "/usr/local/bin/evenkeel",
     "/etc/systemd/system/evenkeel*",
     "/usr/lib/systemd/system/evenkeel*",

@@ -11,6 +11,7 @@ fn protected_paths_are_refused_and_others_are_not() {
         "/etc/evenkeel/agent.toml",
         "/etc/default/evenkeel",
         "/usr/bin/evenkeel",
+        "/usr/lib/evenkeel/start",
         "/bin/evenkeel",
         "/boot/x",
         "/dev/x",

@@ -1,0 +1,6 @@
+//! The agent's own update: what starts it, and what the agent does about it.
+
+mod scene;
+mod scene_whole;
+mod starter;
+mod whole;
