@@ -4,7 +4,8 @@
 #     ./install.sh [--prefix DIR] [--destdir DIR] [--binary FILE] [--no-systemd]
 #     ./install.sh --uninstall [--prefix DIR] [--destdir DIR]
 #
-# --prefix   where programs go, /usr/local where nothing is said
+# --prefix   where programs go: /usr/local where nothing is said, /usr, or /opt/evenkeel. The guard keeps declared files out of
+#            what is there of evenkeel's; of other places it does not know
 # --destdir  puts all of it below DIR instead, and starts nothing: for who builds packages and images. The .rpm, Yocto and
 #            Buildroot use this
 # --binary   the program, where it is not the one beside this script
@@ -38,8 +39,8 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 case "$prefix" in
-    /*) ;;
-    *) echo "install: --prefix takes an absolute path" >&2; exit 2 ;;
+    /usr | /usr/local | /opt/evenkeel) ;;
+    *) echo "install: --prefix is one of /usr, /usr/local and /opt/evenkeel: elsewhere the guard would not know the agent's own files" >&2; exit 2 ;;
 esac
 
 # systemd looks below /usr and /usr/local, and in /etc; so do its tmpfiles.

@@ -27,8 +27,12 @@ artifact=$name
 if [ "$plain" = no ]; then
     artifact=$name-vendored
     mkdir -p "$work/$name/.cargo"
-    (cd "$work/$name" && cargo vendor --locked --quiet --versioned-dirs VENDOR) >"$work/config"
-    # Buildroot takes a tarball with this name in it for one that has its crates.
+    # Buildroot takes a tarball with this name in it for one that has its crates. What cargo has to be told of it, it prints.
+    (cd "$work/$name" && cargo vendor --locked --versioned-dirs VENDOR) >"$work/config" 2>"$work/log" || {
+        cat "$work/log" >&2
+        die "cargo vendor failed (its words are above)"
+    }
+    grep -q '^directory = ' "$work/config" || die "cargo vendor did not say how its folder is used"
     cat "$work/config" >>"$work/$name/.cargo/config.toml"
 fi
 plain_tar "$work" "$name" | xz --threads=1 -6 >"$OUT/$artifact.tar.xz.new"

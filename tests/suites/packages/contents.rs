@@ -162,7 +162,13 @@ fn another_prefix_is_one_that_the_unit_names_and_uninstalling_leaves_only_config
     let install = |more: &[&str]| {
         run(
             Command::new(repository().join("packaging/install.sh"))
-                .args(["--prefix", "/opt/ek", "--binary", "/bin/true", "--destdir"])
+                .args([
+                    "--prefix",
+                    "/opt/evenkeel",
+                    "--binary",
+                    "/bin/true",
+                    "--destdir",
+                ])
                 .arg(&root)
                 .args(more),
             LONG,
@@ -175,7 +181,7 @@ fn another_prefix_is_one_that_the_unit_names_and_uninstalling_leaves_only_config
         .lines()
         .find(|line| line.starts_with("ExecStart="))
         .unwrap();
-    assert!(starts.starts_with("ExecStart=/opt/ek/"), "{starts}");
+    assert!(starts.starts_with("ExecStart=/opt/evenkeel/"), "{starts}");
     let program = starts["ExecStart=".len()..].split(' ').next().unwrap();
     assert!(root.join(&program[1..]).is_file(), "{program} is in place");
     assert!(!unit.contains("/usr/bin/evenkeel") && !unit.contains("/usr/lib/evenkeel"));

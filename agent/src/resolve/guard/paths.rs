@@ -6,7 +6,7 @@ use super::patterns::{canonical, covers, holds};
 
 /// The agent's own, beside its state directory and what its configuration names: who can write these can unlock
 /// everything.
-const OWN: [&str; 10] = [
+const OWN: [&str; 12] = [
     "/etc/evenkeel",
     "/etc/default/evenkeel",
     "/etc/credstore*/evenkeel*",
@@ -14,6 +14,8 @@ const OWN: [&str; 10] = [
     "/usr/bin/evenkeel",
     "/usr/lib/evenkeel",
     "/usr/local/bin/evenkeel",
+    "/usr/local/lib/evenkeel",
+    "/opt/evenkeel",
     "/etc/systemd/system/evenkeel*",
     "/usr/lib/systemd/system/evenkeel*",
     "/usr/local/lib/systemd/system/evenkeel*",

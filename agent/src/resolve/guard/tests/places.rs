@@ -134,6 +134,8 @@ fn nothing_in_the_configuration_opens_evenkeels_own() {
         "/data/keys/agent.toml",
         "/etc/systemd/system/evenkeel.service",
         "/usr/bin/evenkeel",
+        "/usr/local/lib/evenkeel/start",
+        "/opt/evenkeel/bin/evenkeel",
     ] {
         assert_eq!(judged(&file(path), &named).len(), 1, "{path}");
     }
