@@ -3,4 +3,5 @@
 mod scene;
 mod scene_whole;
 mod starter;
+mod storm;
 mod whole;
