@@ -54,6 +54,8 @@ pub enum Ask {
     Resume,
     /// Set the anti-rollback floor to this commit.
     ResetFloor(CommitId),
+    /// This container (the engine's id) is ours, for this service.
+    Adopt(String, crate::domain::resource::ServiceId),
     /// The trust state.
     Trust,
 }
@@ -341,10 +343,7 @@ impl<'a, W: World> Daemon<'a, W> {
                 self.waiting.push(Waiting::for_pass(reply));
                 return;
             }
-            Ask::Plan => {
-                self.queue.push(Asked { ask, reply });
-                return;
-            }
+            Ask::Plan | Ask::Adopt(..) => return self.queue.push(Asked { ask, reply }),
             Ask::History => match journal.history() {
                 Ok(history) => Answer::History(history),
                 Err(error) => failed(1, &error),
@@ -448,6 +447,10 @@ impl<'a, W: World> Daemon<'a, W> {
                 Ask::Plan => match self.agent.preview().await {
                     Ok(preview) => Answer::Plan(Box::new(preview)),
                     Err(outcome) => Answer::Passed(outcome),
+                },
+                Ask::Adopt(engine_id, service) => match self.agent.adopt(engine_id, service) {
+                    Ok(()) => Answer::Done(String::new()),
+                    Err(error) => failed(1, &error),
                 },
                 Ask::Sync
                 | Ask::History

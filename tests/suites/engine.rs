@@ -108,7 +108,11 @@ impl Bench {
 
     async fn look(&self) -> EngineView {
         self.adapter
-            .observe(&self.device, &[self.image.parse().unwrap()])
+            .observe(
+                &self.device,
+                &[self.image.parse().unwrap()],
+                &BTreeMap::new(),
+            )
             .await
             .unwrap()
     }
@@ -558,7 +562,11 @@ fn an_image_is_pulled_by_its_digest_on_docker() {
         assert!(told > 0, "no progress was told");
         let view = bench
             .adapter
-            .observe(&bench.device, std::slice::from_ref(&image))
+            .observe(
+                &bench.device,
+                std::slice::from_ref(&image),
+                &BTreeMap::new(),
+            )
             .await
             .unwrap();
         assert!(view.images[image.as_str()].id.starts_with("sha256:"));
@@ -580,7 +588,7 @@ fn an_engine_that_is_down_is_told_at_once() {
     let adapter =
         BollardEngine::connect("unix:///nonexistent/docker.sock", &device, Path::new("/"));
     let begun = Instant::now();
-    match run(adapter.observe(&device, &[])) {
+    match run(adapter.observe(&device, &[], &BTreeMap::new())) {
         Err(EngineError::Down { socket, .. }) => assert_eq!(socket, "/nonexistent/docker.sock"),
         other => panic!("{other:?}"),
     }

@@ -12,6 +12,7 @@ pub mod git_local;
 mod git_objects;
 pub mod identity;
 pub mod journal;
+pub mod left;
 pub mod probes;
 pub mod report;
 pub(crate) mod room;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::show;
 use crate::adapter::report::Hub;
 use crate::daemon::{Answer, Ask, Asked};
+use crate::domain::resource::ServiceId;
 use crate::domain::revision::{CommitId, ContentId};
 use crate::domain::storage::Storage;
 
@@ -58,6 +59,13 @@ pub enum Request {
     },
     /// The trust state.
     Trust,
+    /// This container is this device's own.
+    Adopt {
+        /// The engine's id of it.
+        engine_id: String,
+        /// Which service it is.
+        service: ServiceId,
+    },
 }
 
 /// One line of an answer.
@@ -199,6 +207,7 @@ async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) ->
         Request::Resume => Ask::Resume,
         Request::ResetFloor { to } => Ask::ResetFloor(to),
         Request::Trust => Ask::Trust,
+        Request::Adopt { engine_id, service } => Ask::Adopt(engine_id, service),
     };
     let mut events = hub.listen();
     let (reply, mut answer) = oneshot::channel();

@@ -18,6 +18,7 @@ use crate::adapter::engine::BollardEngine;
 use crate::adapter::files::RootedFiles;
 use crate::adapter::git::GitSource;
 use crate::adapter::journal::{Opened, Store};
+use crate::adapter::left;
 use crate::adapter::probes::NetworkProbes;
 use crate::adapter::report::Hub;
 use crate::adapter::state_dir::{Binding, StateDir, StateDirError};
@@ -308,6 +309,12 @@ fn device_id(config: &AgentConfig) -> Result<DeviceId, Failure> {
     }
 }
 
+/// The configuration and the id of a device, with nothing opened.
+pub(super) fn identified(args: &ConfigArgs) -> Result<(AgentConfig, DeviceId), Failure> {
+    let config = configuration(args)?;
+    device_id(&config).map(|device| (config, device))
+}
+
 /// The configuration and the id of a device whose state directory is there, whether its agent runs or not.
 pub(super) fn named(args: &ConfigArgs) -> Result<(AgentConfig, DeviceId), Failure> {
     match enter(args, Need::State) {
@@ -315,11 +322,7 @@ pub(super) fn named(args: &ConfigArgs) -> Result<(AgentConfig, DeviceId), Failur
             renamed: Some(why), ..
         }) => Err(Failure::usage(why)),
         Ok(entered) => Ok((entered.config, entered.device)),
-        Err(failure) if failure.is_busy() => {
-            let config = configuration(args)?;
-            let device = device_id(&config)?;
-            Ok((config, device))
-        }
+        Err(failure) if failure.is_busy() => identified(args),
         Err(failure) => Err(failure),
     }
 }
@@ -344,6 +347,9 @@ pub(super) fn open(args: &ConfigArgs, need: Need) -> Result<Device, Failure> {
 /// Takes the device's lock.
 pub(super) fn enter(args: &ConfigArgs, need: Need) -> Result<Entered, Failure> {
     let config = configuration(args)?;
+    if need == Need::Trust && left::is_set(&config.state_dir) {
+        return Err(Failure::usage(left::WHY));
+    }
     let (doubts, untrusted) = match need {
         Need::Trust => match policy(&config) {
             Ok(policy) => (policy.warnings(), None),
@@ -573,6 +579,7 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
         Request::Resume => Ask::Resume,
         Request::ResetFloor { to } => Ask::ResetFloor(to.clone()),
         Request::Trust => Ask::Trust,
+        Request::Adopt { engine_id, service } => Ask::Adopt(engine_id.clone(), service.clone()),
     };
     let answer = match daemon.begin(Asked { ask, reply }).await {
         Pass::Needed => {

@@ -1,5 +1,6 @@
 //! The command line: one file a verb. stdout is the answer, stderr the talk.
 
+pub mod adopt;
 mod again;
 pub mod approve;
 pub mod control;
@@ -12,6 +13,7 @@ mod git;
 pub mod heartbeat;
 pub mod history;
 pub mod init;
+pub mod leave;
 mod limits;
 pub mod lint;
 mod machine;
@@ -86,6 +88,10 @@ enum Command {
     Resume(requests::ResumeArgs),
     /// This device's identity, and its document for the fleet repository.
     Enroll(enroll::Args),
+    /// What stands on this device already, as an app; and taking it over without a restart.
+    Adopt(adopt::Args),
+    /// Hand this device back: what runs goes on, and nothing of evenkeel is left at work.
+    Leave(leave::Args),
     /// Whether a commit is trusted, and why.
     Verify(verify::Args),
     /// Check a fleet repository: every document, every device, every app.
@@ -134,6 +140,8 @@ pub fn main() -> u8 {
         Command::Pause(args) => requests::pause(&args),
         Command::Resume(args) => requests::resume(&args),
         Command::Enroll(args) => enroll::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
+        Command::Leave(args) => leave::run(&args),
         Command::Verify(args) => verify::run(&args, &|path| {
             device::configuration_at(path).map_err(|failure| failure.to_string())
         }),

@@ -66,6 +66,7 @@ pub(super) async fn wait(
             Some(asked) = requests.recv() => match asked.ask {
                 Ask::Sync => return Woken::Again(Some(asked)),
                 Ask::Plan
+                | Ask::Adopt(..)
                 | Ask::History
                 | Ask::Rollback(_)
                 | Ask::Pause

@@ -1,12 +1,14 @@
 //! What is ours: written down before a thing becomes so, and settled once it is as declared.
 
+use std::collections::BTreeMap;
+
 use evenkeel_schema::path::AbsPath;
 
 use super::{Agent, CycleError};
 use crate::domain::desired::DesiredState;
-use crate::domain::history::{Inventory, OwnedFile};
-use crate::domain::resource::{CopyReason, ServiceId};
-use crate::plan::{Action, Plan};
+use crate::domain::history::{Adopted, Inventory, OwnedFile};
+use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
+use crate::plan::{Action, Plan, container};
 use crate::port::World;
 use crate::port::journal::Journal as _;
 
@@ -19,6 +21,8 @@ impl<W: World> Agent<W> {
         current: &Inventory,
     ) -> Result<(), CycleError> {
         let mut next = current.clone();
+        // Somebody may have had us adopt another one meanwhile.
+        next.adopted = self.world.journal().ledger().inventory.adopted;
         for (_, path, file) in state.files() {
             next.files.entry(path.clone()).or_insert_with(|| OwnedFile {
                 content: file.content.clone(),
@@ -58,12 +62,59 @@ impl<W: World> Agent<W> {
         let next = Inventory {
             files,
             services: services_of(state).collect(),
+            adopted: settled(
+                state,
+                plan,
+                &self.world.journal().ledger().inventory.adopted,
+            ),
         };
         if next != *current {
             self.world.journal().set_inventory(&next)?;
         }
         Ok(())
     }
+}
+
+/// What is known of the adopted containers once the device is as `state` says: each that stands is as declared, and one that
+/// is made anew has our labels.
+fn settled(
+    state: &DesiredState,
+    plan: &Plan,
+    adopted: &BTreeMap<String, Adopted>,
+) -> BTreeMap<String, Adopted> {
+    if !plan.blocked.is_empty() {
+        return adopted.clone();
+    }
+    let is_gone = |engine_id: &String, one: &Adopted| {
+        let resource = ResourceId::Service(one.service.clone());
+        plan.steps.iter().any(|step| match &step.action {
+            Action::CreateContainer { .. } => step.resource == resource,
+            Action::RecreateContainer { old, .. } => old == engine_id,
+            Action::RemoveContainer { engine_id: gone } => gone == engine_id,
+            Action::CreateNetwork { .. }
+            | Action::RemoveNetwork
+            | Action::CreateVolume { .. }
+            | Action::WriteFile { .. }
+            | Action::SetMetadata { .. }
+            | Action::RemoveFile { .. }
+            | Action::RestoreFile { .. }
+            | Action::DisownFile { .. }
+            | Action::StartContainer { .. }
+            | Action::RestartContainer { .. }
+            | Action::SignalContainer { .. }
+            | Action::SetRestart { .. }
+            | Action::Unit(_) => false,
+        })
+    };
+    adopted
+        .iter()
+        .filter(|(engine_id, one)| !is_gone(engine_id, one))
+        .map(|(engine_id, one)| {
+            let config = container::spec(state, &one.service).map(|spec| spec.config);
+            let service = one.service.clone();
+            (engine_id.clone(), Adopted { service, config })
+        })
+        .collect()
 }
 
 fn replaces(plan: &Plan, path: &AbsPath) -> bool {

@@ -5,6 +5,7 @@
 //! that same path.
 
 mod advance;
+pub mod hand_over;
 mod inventory;
 mod keep;
 mod limits;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use std::collections::BTreeMap;
+
 use evenkeel_schema::image::ImageRef;
 
 use super::session::{Says, chain};
 use super::{Agent, Interruption};
 use crate::domain::desired::DesiredState;
-use crate::domain::history::{Deployment, DeploymentResult, Inventory, Ledger};
+use crate::domain::history::{Deployment, DeploymentResult, Inventory, Ledger, Undeclared};
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::outcome::{AppStatus, ConditionType, ServiceStatus};
 use crate::domain::resource::ServiceId;
+use crate::plan::Mode;
 use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
@@ -27,6 +30,16 @@ impl<W: World> Agent<W> {
         desired: &DesiredState,
         inventory: &Inventory,
     ) -> ObservedState {
+        self.observe_for(desired, inventory, Mode::Keep).await
+    }
+
+    /// As [`Self::observe`], on the way to `desired` in this mode.
+    pub(super) async fn observe_for(
+        &self,
+        desired: &DesiredState,
+        inventory: &Inventory,
+        mode: Mode,
+    ) -> ObservedState {
         let files = self.world.files();
         let declared = desired.files().map(|(_, path, _)| path);
         let paths = declared.chain(inventory.files.keys());
@@ -38,14 +51,26 @@ impl<W: World> Agent<W> {
             .values()
             .flat_map(|app| app.services.values().map(|service| service.image.clone()))
             .collect();
+        let undeclared = match mode {
+            Mode::Advance => Undeclared::Goes,
+            Mode::Keep => Undeclared::Stays,
+        };
+        let adopted = inventory.adopted_for(desired, undeclared);
         let wanted = !images.is_empty() || !inventory.services.is_empty();
         let engine = match self
             .world
             .engine()
-            .observe(&self.settings.device, &images)
+            .observe(&self.settings.device, &images, &adopted)
             .await
         {
-            Ok(view) => Seen::Present(view),
+            Ok(mut view) => {
+                for container in view.containers.values_mut().flatten() {
+                    if let Some(adopted) = inventory.adopted.get(&container.engine_id) {
+                        container.config.clone_from(&adopted.config);
+                    }
+                }
+                Seen::Present(view)
+            }
             Err(_) if !wanted => Seen::Absent,
             Err(error) => Seen::Unknown(chain(&error)),
         };
@@ -67,7 +92,7 @@ impl<W: World> Agent<W> {
         match self
             .world
             .engine()
-            .observe(&self.settings.device, &[])
+            .observe(&self.settings.device, &[], &BTreeMap::new())
             .await
         {
             Ok(view) => view
@@ -81,7 +106,10 @@ impl<W: World> Agent<W> {
     /// Whether what runs here can be seen at all.
     pub(super) async fn engine_answers(&self) -> bool {
         let engine = self.world.engine();
-        engine.observe(&self.settings.device, &[]).await.is_ok()
+        engine
+            .observe(&self.settings.device, &[], &BTreeMap::new())
+            .await
+            .is_ok()
     }
 
     /// What `status` says of the apps, and how well they are as far as their containers tell.

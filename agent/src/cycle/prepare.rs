@@ -110,8 +110,10 @@ impl<W: World> Agent<W> {
         if let Err(rejection) = self.allow(commit, &resolved) {
             return Ok(Preparation::Rejected(rejection));
         }
-        let mut observed = self.observe(&resolved.state, &ledger.inventory).await;
-        let mut plan = plan::plan(&resolved.state, &observed, &ledger.inventory, Mode::Advance);
+        let mode = Mode::Advance;
+        let look = || self.observe_for(&resolved.state, &ledger.inventory, mode);
+        let mut observed = look().await;
+        let mut plan = plan::plan(&resolved.state, &observed, &ledger.inventory, mode);
         if let Some(blocked) = plan.blocked.first() {
             let message = format!("{}: {}", blocked.resource, blocked.why);
             return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
@@ -123,8 +125,8 @@ impl<W: World> Agent<W> {
             Ok(Pulled::Missing) => {}
             Ok(Pulled::Unsettled) => {
                 // What stood still with an image that was damaged went with it.
-                observed = self.observe(&resolved.state, &ledger.inventory).await;
-                plan = plan::plan(&resolved.state, &observed, &ledger.inventory, Mode::Advance);
+                observed = look().await;
+                plan = plan::plan(&resolved.state, &observed, &ledger.inventory, mode);
             }
             Err(Unpulled::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
             Err(Unpulled::Overtaken(newer)) => return Ok(Preparation::Overtaken(newer)),

@@ -160,7 +160,9 @@ impl<W: World> Agent<W> {
         ledger: &Ledger,
         mode: Mode,
     ) -> Preview {
-        let observed = self.observe(&resolved.state, &ledger.inventory).await;
+        let observed = self
+            .observe_for(&resolved.state, &ledger.inventory, mode)
+            .await;
         let plan = plan::plan(&resolved.state, &observed, &ledger.inventory, mode);
         Preview {
             target,

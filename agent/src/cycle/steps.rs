@@ -11,6 +11,7 @@ use super::session::chain;
 use super::{Agent, Interruption};
 use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{Contents, DesiredFile, DesiredState};
+use crate::domain::history::Undeclared;
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
 use crate::domain::storage::Storage;
@@ -445,7 +446,11 @@ impl<'a, W: World> Run<'a, W> {
             Condition::Completed => "completed successfully",
         };
         let engine = self.agent.world.engine();
-        let view = engine.observe(&self.agent.settings.device, &[]).await?;
+        let inventory = self.agent.world.journal().ledger().inventory;
+        let adopted = inventory.adopted_for(self.desired, Undeclared::Stays);
+        let view = engine
+            .observe(&self.agent.settings.device, &[], &adopted)
+            .await?;
         let container = view.containers.get(id).and_then(|all| all.first());
         let (Some(container), Some(service)) = (container, self.service(id)) else {
             return Ok((false, what));

@@ -6,6 +6,7 @@ use evenkeel_schema::app::OnRemove;
 use evenkeel_schema::path::AbsPath;
 use serde::{Deserialize, Serialize};
 
+use super::desired::DesiredState;
 use super::outcome::Report;
 use super::resource::ServiceId;
 use super::revision::{CommitId, ContentId, Timestamp, TreeId};
@@ -145,6 +146,62 @@ pub struct Inventory {
     pub files: BTreeMap<AbsPath, OwnedFile>,
     /// Services that we run (their containers carry our labels; this is what `history` and pruning speak of).
     pub services: BTreeSet<ServiceId>,
+    /// Containers that a person had us adopt, by the engine's id: an engine changes no labels of one that is there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adopted: BTreeMap<String, Adopted>,
+}
+
+/// A container that was here before, and is ours because a person said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Which service it is.
+    pub service: ServiceId,
+    /// The hash of the declaration that it was found to be as, at a good revision; `None`: not yet. Until then it is neither
+    /// made anew nor removed.
+    pub config: Option<String>,
+}
+
+impl Inventory {
+    /// The adopted containers that count as ours on the way to `desired`: those that it declares; and where what is no
+    /// longer declared goes away, those that have been found to be as declared before.
+    #[must_use]
+    pub fn adopted_for(
+        &self,
+        desired: &DesiredState,
+        undeclared: Undeclared,
+    ) -> BTreeMap<String, ServiceId> {
+        let is_declared = |id: &ServiceId| {
+            desired
+                .apps
+                .get(&id.app)
+                .is_some_and(|app| app.services.contains_key(&id.service))
+        };
+        self.adopted
+            .iter()
+            .filter(|(_, one)| match undeclared {
+                Undeclared::Goes if one.config.is_some() => true,
+                Undeclared::Goes | Undeclared::Stays => is_declared(&one.service),
+            })
+            .map(|(engine_id, one)| (engine_id.clone(), one.service.clone()))
+            .collect()
+    }
+
+    /// Whether this container is adopted, and not yet found to be as declared.
+    #[must_use]
+    pub fn is_pending(&self, engine_id: &str) -> bool {
+        self.adopted
+            .get(engine_id)
+            .is_some_and(|one| one.config.is_none())
+    }
+}
+
+/// What becomes of an adopted container that is not declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undeclared {
+    /// It goes, as any container of ours: a new revision dropped it.
+    Goes,
+    /// It runs on and is a stranger's again: a revision from before its adoption is back.
+    Stays,
 }
 
 /// A file that we wrote.

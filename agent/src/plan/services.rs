@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use evenkeel_schema::path::AbsPath;
 use evenkeel_schema::service::Restart;
 
-use super::container::{differences, spec};
+use super::container::{Difference, differences, spec};
 use super::text::short;
 use super::{Action, Blocked, Left, Mode, Step, changes, compose};
 use crate::domain::container::ContainerSpec;
@@ -152,11 +152,14 @@ impl Services {
         let containers = of(question, id);
         let kept = keeper(&spec, containers);
         for container in in_order(containers) {
-            if kept.is_some_and(|kept| kept.engine_id == container.engine_id) {
+            if kept.is_some_and(|kept| kept.engine_id == container.engine_id)
+                || question.inventory.is_pending(&container.engine_id)
+            {
                 continue;
             }
             self.remove(id, container, "a second container of this service");
         }
+        let kept = kept.filter(|kept| !question.inventory.is_pending(&kept.engine_id));
         if let Some((kept, because)) =
             kept.and_then(|kept| Some((kept, in_the_way(question, &spec, kept)?)))
         {
@@ -179,8 +182,8 @@ impl Services {
         let is_named = kept.is_some_and(|kept| kept.name == spec.name);
         if !is_named && question.view.foreign_container_names.contains(&spec.name) {
             let why = format!(
-                "a container that is not ours has the name `{0}`: remove it (`docker rm -f {0}`), or give the service \
-                 another `container_name`",
+                "a container that is not ours has the name `{0}`: take it over (`evenkeel adopt --take {0}={id}`), remove it \
+                 (`docker rm -f {0}`), or give the service another `container_name`",
                 spec.name
             );
             self.blocked.push(Blocked { resource, why });
@@ -202,14 +205,24 @@ impl Services {
                 because.to_owned(),
             );
         };
-        if let Some(because) = in_the_way(question, &spec, kept) {
+        let pending = question.inventory.is_pending(&kept.engine_id);
+        if pending && let Some(because) = unlike(question, &spec, kept) {
+            let why = format!(
+                "the adopted container `{}` is not as declared ({because}): declare it as it is (`evenkeel adopt` shows how), or \
+                 remove it (`docker rm -f {0}`)",
+                kept.name
+            );
+            self.blocked.push(Blocked { resource, why });
+            return;
+        }
+        if !pending && let Some(because) = in_the_way(question, &spec, kept) {
             let action = Action::CreateContainer {
                 spec: Box::new(spec),
                 arm,
             };
             return self.begin(id, action, because);
         }
-        if let Some(because) = outdated(question, &spec, kept) {
+        if !pending && let Some(because) = outdated(question, &spec, kept) {
             let old = kept.engine_id.clone();
             return self.begin(
                 id,
@@ -370,6 +383,46 @@ fn in_the_way(
 /// How many differing settings a reason lists.
 const LISTED: usize = 4;
 
+/// How an adopted container differs from what it is declared to be. Nobody knows what declaration it was made from, so
+/// what it is has to tell.
+fn unlike(
+    question: &Question<'_>,
+    spec: &ContainerSpec,
+    kept: &ObservedContainer,
+) -> Option<String> {
+    if kept.name != spec.name {
+        return Some(format!("name {} -> {}", kept.name, spec.name));
+    }
+    let Some(image) = question.view.images.get(spec.service.image.as_str()) else {
+        return Some("its declared image is not on the device".to_owned());
+    };
+    told(&differences(spec, image, kept)).or_else(|| {
+        changes::mounted_itself(&spec.service, question.changed)
+            .map(|path| format!("file{path} changes, which it mounts by itself"))
+    })
+}
+
+/// Differences in one line; `None` where there is none.
+fn told(found: &[Difference]) -> Option<String> {
+    if found.is_empty() {
+        return None;
+    }
+    let mut reasons: Vec<String> = found
+        .iter()
+        .take(LISTED)
+        .map(|difference| {
+            format!(
+                "{} {} -> {}",
+                difference.key, difference.from, difference.to
+            )
+        })
+        .collect();
+    if found.len() > LISTED {
+        reasons.push(format!("and {} more", found.len() - LISTED));
+    }
+    Some(reasons.join(", "))
+}
+
 /// Why a container has to be made again, where it has.
 fn outdated(
     question: &Question<'_>,
@@ -396,21 +449,8 @@ fn outdated(
             ));
         }
     };
-    if !found.is_empty() {
-        let mut reasons: Vec<String> = found
-            .iter()
-            .take(LISTED)
-            .map(|difference| {
-                format!(
-                    "{} {} -> {}",
-                    difference.key, difference.from, difference.to
-                )
-            })
-            .collect();
-        if found.len() > LISTED {
-            reasons.push(format!("and {} more", found.len() - LISTED));
-        }
-        return Some(reasons.join(", "));
+    if let Some(reasons) = told(&found) {
+        return Some(reasons);
     }
     if !has_declared_config {
         return Some("its declaration or a file that it mounts changed".to_owned());

@@ -1,5 +1,6 @@
 //! Where containers run: Docker or Podman through the Docker API.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel_schema::image::ImageRef;
@@ -10,6 +11,7 @@ use super::Retry;
 use crate::domain::container::ContainerSpec;
 use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
 use crate::domain::outcome::PullProgress;
+use crate::domain::resource::ServiceId;
 
 /// Why the engine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,8 @@ pub enum EngineError {
 
 /// The engine.
 pub trait Engine {
-    /// Looks at everything of ours (label and device id), at names, networks and volumes, and at `images`.
+    /// Looks at everything of ours (label and device id), at names, networks and volumes, and at `images`. `adopted` are
+    /// containers by the engine's id that are ours although they carry no label: of which service.
     ///
     /// # Errors
     /// [`EngineError::Down`] where it does not answer.
@@ -74,6 +77,7 @@ pub trait Engine {
         &self,
         device: &DeviceId,
         images: &[ImageRef],
+        adopted: &BTreeMap<String, ServiceId>,
     ) -> Result<EngineView, EngineError>;
 
     /// Pulls an image by its digest and makes sure that it is complete on disk: one that is here, and not known to be whole, is

@@ -1,3 +1,5 @@
 //! A device comes and goes: its identity, taking over what stands there, and handing it back.
 
+mod adopt;
 mod enroll;
+mod leave;

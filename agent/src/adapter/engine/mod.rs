@@ -2,11 +2,12 @@
 //!
 //! Owns the connection (made anew for each call that finds none, so that an engine which is restarted later works
 //! again), the deadline of every call, and what an engine's refusal means. Ours is what carries our label with this
-//! device's id; nothing else is ever changed or removed.
+//! device's id, and what a person had us adopt; nothing else is ever changed or removed.
 //!
 //! Limits: credentials for registries are the engine's own business; Podman before 5.1 cannot change a restart policy
 //! in place, so its containers are made with the declared one (see `create`).
 
+mod adopt;
 mod check;
 mod create;
 mod facts;
@@ -35,11 +36,13 @@ use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::{AppName, DeviceId};
 use evenkeel_schema::service::{Network, Service, Volume};
 
+pub use adopt::Stranger;
 use judge::{Judgement, judge, status};
 
 use crate::domain::container::ContainerSpec;
 use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
 use crate::domain::outcome::PullProgress;
+use crate::domain::resource::ServiceId;
 use crate::port::engine::{Engine, EngineError};
 
 /// The label that makes a thing ours: its value is the device's id.
@@ -295,8 +298,9 @@ impl Engine for BollardEngine {
         &self,
         device: &DeviceId,
         images: &[ImageRef],
+        adopted: &BTreeMap<String, ServiceId>,
     ) -> Result<EngineView, EngineError> {
-        self.look(device, images).await
+        self.look(device, images, adopted).await
     }
 
     async fn pull(

@@ -53,6 +53,7 @@ impl BollardEngine {
         &self,
         device: &DeviceId,
         images: &[ImageRef],
+        adopted: &BTreeMap<String, ServiceId>,
     ) -> Result<EngineView, EngineError> {
         let client = self.client().await?;
         let docker = &client.docker;
@@ -76,10 +77,13 @@ impl BollardEngine {
             let plain = names
                 .iter()
                 .map(|name| name.trim_start_matches('/').to_owned());
-            let id = service_id(summary.labels.as_ref());
-            let (Some(service), Some(engine_id), true) =
-                (id, summary.id, is_ours(summary.labels.as_ref(), device))
-            else {
+            let labels = summary.labels.as_ref();
+            let known = summary.id.as_ref().and_then(|id| adopted.get(id));
+            let service = match known {
+                Some(service) => Some(service.clone()),
+                None => service_id(labels).filter(|_| is_ours(labels, device)),
+            };
+            let (Some(service), Some(engine_id)) = (service, summary.id) else {
                 view.foreign_container_names.extend(plain);
                 continue;
             };
@@ -145,7 +149,11 @@ impl BollardEngine {
         Ok(view)
     }
 
-    fn container(&self, engine_id: String, found: &ContainerInspectResponse) -> ObservedContainer {
+    pub(super) fn container(
+        &self,
+        engine_id: String,
+        found: &ContainerInspectResponse,
+    ) -> ObservedContainer {
         let state = found.state.clone().unwrap_or_default();
         let config = found.config.clone().unwrap_or_default();
         let exit = state.exit_code.unwrap_or_default();
@@ -208,7 +216,7 @@ impl BollardEngine {
 }
 
 /// Podman tells ids without their algorithm in places.
-fn image_id(text: &str) -> String {
+pub(super) fn image_id(text: &str) -> String {
     if text.is_empty() || text.starts_with("sha256:") {
         text.to_owned()
     } else {
@@ -249,7 +257,7 @@ pub(super) fn policy_text(policy: Option<&RestartPolicy>) -> String {
     }
 }
 
-fn observed_image(found: ImageInspect) -> ObservedImage {
+pub(super) fn observed_image(found: ImageInspect) -> ObservedImage {
     let config = found.config.unwrap_or_default();
     ObservedImage {
         id: image_id(found.id.as_deref().unwrap_or_default()),

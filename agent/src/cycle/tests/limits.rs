@@ -28,7 +28,11 @@ impl Rig {
     }
 
     async fn names(&self) -> Vec<String> {
-        let view = self.world.engine.observe(&self.agent.settings.device, &[]);
+        let none = std::collections::BTreeMap::new();
+        let view = self
+            .world
+            .engine
+            .observe(&self.agent.settings.device, &[], &none);
         let containers = view.await.unwrap().containers.into_values().flatten();
         containers.map(|one| one.name).collect()
     }
@@ -182,7 +186,11 @@ async fn after_a_bad_release_the_excluded_part_of_last_good_does_not_come_back()
     rig.push(&TWO, "two");
     assert!(matches!(rig.settle().await, Outcome::Unhealthy { .. }));
     rig.settle().await;
-    let view = rig.world.engine.observe(&rig.agent.settings.device, &[]);
+    let none = std::collections::BTreeMap::new();
+    let view = rig
+        .world
+        .engine
+        .observe(&rig.agent.settings.device, &[], &none);
     let running: Vec<_> = view
         .await
         .unwrap()

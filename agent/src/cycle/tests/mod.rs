@@ -247,7 +247,11 @@ impl Rig {
         let view = self
             .world
             .engine
-            .observe(&self.agent.settings.device, &[])
+            .observe(
+                &self.agent.settings.device,
+                &[],
+                &std::collections::BTreeMap::new(),
+            )
             .await
             .unwrap();
         let expect = |is: bool, what: String| if is { Ok(()) } else { Err(what) };

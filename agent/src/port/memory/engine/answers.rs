@@ -1,5 +1,6 @@
 //! What it answers: the port's own side.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel_schema::image::ImageRef;
@@ -12,6 +13,7 @@ use crate::domain::observed::{
     Checkup, EngineView, Health, ObservedContainer, ObservedImage, Owned, RunState,
 };
 use crate::domain::outcome::PullProgress;
+use crate::domain::resource::ServiceId;
 use crate::port::Retry;
 use crate::port::engine::{Engine, EngineError};
 
@@ -20,6 +22,7 @@ impl Engine for MemoryEngine {
         &self,
         device: &DeviceId,
         images: &[ImageRef],
+        _adopted: &BTreeMap<String, ServiceId>,
     ) -> Result<EngineView, EngineError> {
         self.look("observe")?;
         if self.hangs.get() {
