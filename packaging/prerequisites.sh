@@ -4,7 +4,7 @@
 #     packaging/prerequisites.sh git engine
 #
 # Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm,
-# lintian, lint.
+# lintian, cross, zig, qemu-user, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -112,12 +112,29 @@ command -v make|make
 command -v strip|binutils
 EOF
             ;;
+        # The compiler with its library's source, of one version; where a rustup comes first in PATH, it goes on to do so.
+        cross) cat <<'EOF'
+test -x /usr/bin/cargo -a -e /var/lib/dpkg/info/cargo-web.list|cargo-web
+test -x /usr/bin/rustc -a -e /var/lib/dpkg/info/rustc-web.list|rustc-web
+test -e /usr/lib/rustlib/src/rust/library/std/Cargo.toml|rust-web-src
+EOF
+            ;;
+        # cargo-zigbuild and zig come from PyPI, into a directory of their own.
+        zig) cat <<'EOF'
+/usr/bin/python3 -c 'import ensurepip, venv'|python3-venv
+EOF
+            ;;
+        qemu-user) cat <<'EOF'
+command -v qemu-aarch64-static|qemu-user-static
+command -v qemu-arm-static|qemu-user-static
+EOF
+            ;;
         lint) cat <<'EOF'
 command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, lintian, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, lintian, cross, zig, qemu-user, lint)" >&2
             exit 2
             ;;
     esac

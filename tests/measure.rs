@@ -75,6 +75,7 @@ fn main() {
         "aim: under 12 MB",
     );
     row("  of it its own share (PSS)", &mega(after.pss), "");
+    row("  of it private", &mega(after.private), "");
     row(
         "  grown during these polls",
         &mega(after.rss.saturating_sub(before.rss)),

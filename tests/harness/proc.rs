@@ -10,6 +10,9 @@ pub struct Sample {
     pub rss: u64,
     /// Its share of it (pages that others map too count in part), bytes.
     pub pss: u64,
+    /// The part that it alone holds and has written to, bytes. The rest is files, its own program above all, that the
+    /// kernel can drop and read again.
+    pub private: u64,
     /// Threads.
     pub threads: u64,
     /// Open descriptors: number to what it points at.
@@ -40,6 +43,7 @@ pub fn sample(pid: u32) -> Sample {
             .unwrap_or_else(|| panic!("no {key} in {text}"))
     };
     let status = read("status");
+    let rollup = read("smaps_rollup");
     let io = read("io");
     let stat = read("stat");
     // The name in brackets may hold blanks; what follows it may not. utime and stime are fields 14 and 15.
@@ -54,7 +58,8 @@ pub fn sample(pid: u32) -> Sample {
         .collect();
     Sample {
         rss: number(&status, "VmRSS:") * 1024,
-        pss: number(&read("smaps_rollup"), "Pss:") * 1024,
+        pss: number(&rollup, "Pss:") * 1024,
+        private: number(&rollup, "Private_Dirty:") * 1024,
         threads: number(&status, "Threads:"),
         descriptors: descriptors(pid),
         written: number(&io, "write_bytes:"),

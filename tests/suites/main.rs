@@ -6,6 +6,7 @@
     reason = "a test reports by panicking, writes scratch files, and waits"
 )]
 
+mod arm;
 mod attacks;
 mod bad_input;
 mod booted;

@@ -19,6 +19,7 @@ fn a_leak_would_be_seen() {
         process: Sample {
             rss: 12_000_000 + leaked * 4_000_000,
             pss: 8_000_000,
+            private: 8_000_000,
             threads: 5,
             descriptors: (0..10 + leaked)
                 .map(|number| (number.to_string(), "a file".to_owned()))
