@@ -11,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
 profile=${EVENKEEL_ARM_PROFILE:-cross-test}
+test_profile=${EVENKEEL_TEST_PROFILE:-dev}
 
 # Parts of tests' names. Not among them: what links the agent's library into the test, which is this machine's then.
 SUITES=(
@@ -51,11 +52,13 @@ case "${1:-}" in
         [ $# -gt 0 ] || set -- aarch64 armv7
         for name in "$@"; do row "$name" >/dev/null; done
         tests/arm.sh --build "$@"
-        cargo build --workspace --test suites </dev/null
+        cargo build --profile "$test_profile" --workspace --test suites </dev/null
         exec tests/run.sh --with tests/arm.sh --tests "$@"
         ;;
 esac
 
+skip=()
+[ -n "${EVENKEEL_TEST_PODMAN:-}" ] || skip=(--skip podman)
 rc=0
 for name in "$@"; do
     read -r _ triple emulator machine < <(row "$name")
@@ -72,11 +75,11 @@ for name in "$@"; do
     echo
     echo "== $name under ${emulator//|/ }: $("$wrapper" --version), $(stat -c %s "$binary") bytes"
     if cargo nextest --version >/dev/null 2>&1; then
-        EVENKEEL_TEST_BINARY=$wrapper cargo nextest run --workspace --test suites --no-fail-fast \
-            "${SUITES[@]}" </dev/null || rc=$?
+        EVENKEEL_TEST_BINARY=$wrapper cargo nextest run --cargo-profile "$test_profile" --workspace --test suites --no-fail-fast \
+            -- "${SUITES[@]}" "${skip[@]}" </dev/null || rc=$?
     else
-        EVENKEEL_TEST_BINARY=$wrapper cargo test --workspace --test suites --no-fail-fast \
-            -- "${SUITES[@]}" </dev/null || rc=$?
+        EVENKEEL_TEST_BINARY=$wrapper cargo test --profile "$test_profile" --workspace --test suites --no-fail-fast \
+            -- "${SUITES[@]}" "${skip[@]}" </dev/null || rc=$?
     fi
 done
 exit "$rc"
