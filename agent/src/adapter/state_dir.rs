@@ -152,11 +152,13 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         make(path)?;
         check_owner(path)?;
-        let marker = read_marker(path)?;
-        if marker == Marker::None {
+        if read_marker(path)? == Marker::None {
             check_empty(path)?;
         }
         let lock = lock(path)?;
+        // Once more, now that nobody else writes it: an agent that was killed while it made the directory may have ended
+        // its last step since.
+        let marker = read_marker(path)?;
         if mode(path)? & 0o077 != 0 {
             // systemd's StateDirectory= makes it 0755 before our first start.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
@@ -335,6 +337,7 @@ fn read_marker(path: &Path) -> Result<Marker, StateDirError> {
     }
 }
 
+/// Refuses a directory without our marker in which somebody has something.
 fn check_empty(path: &Path) -> Result<(), StateDirError> {
     let entries = std::fs::read_dir(path).map_err(system(path, "read the state directory"))?;
     for entry in entries {
@@ -342,6 +345,10 @@ fn check_empty(path: &Path) -> Result<(), StateDirError> {
             .map_err(system(path, "read the state directory"))?
             .file_name();
         if !BEFORE_THE_MARKER.iter().any(|known| name == *known) {
+            if read_marker(path)? != Marker::None {
+                // Another agent, or one that was killed a moment ago, has made it an agent's since we looked.
+                return Ok(());
+            }
             return Err(StateDirError::NotOurs {
                 path: path.to_owned(),
                 why: format!(

@@ -189,3 +189,24 @@ fn the_marker_is_never_read_through_a_symlink() {
     std::os::unix::fs::symlink(other.path().join("format"), top.path().join("format")).unwrap();
     assert!(StateDir::open(top.path()).is_err());
 }
+
+#[test]
+fn agents_that_start_at_once_in_a_new_directory_do_not_take_it_for_a_strangers() {
+    for _ in 0..200 {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("state");
+        let begin = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    begin.wait();
+                    match StateDir::open(&path) {
+                        Ok(_) | Err(StateDirError::Locked { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                });
+            }
+        });
+        StateDir::open(&path).unwrap();
+    }
+}
