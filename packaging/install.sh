@@ -66,7 +66,7 @@ top=$here
 
 if [ "$uninstall" = yes ]; then
     if [ $live = yes ]; then
-        systemctl disable --now evenkeel.service evenkeel-sync.timer >/dev/null 2>&1 || true
+        systemctl disable --now evenkeel.service evenkeel-sync.timer evenkeel-enroll.service >/dev/null 2>&1 || true
     fi
     for unit in "$top"/systemd/evenkeel*; do
         rm -f "$destdir$units/${unit##*/}"

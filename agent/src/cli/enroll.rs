@@ -163,6 +163,8 @@ fn enroll(args: &Args) -> Result<(), Failure> {
     } else {
         answer(&document);
     }
+    // For evenkeel-enroll.service: what comes after it finds the identity there.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(())
 }
 

@@ -22,7 +22,8 @@ const STOPS_WITHIN: Duration = Duration::from_secs(100);
 /// Between two looks at whether it has stopped.
 const PAUSE: Duration = Duration::from_millis(200);
 /// What systemd starts of ours; those that are not there are passed over.
-const UNITS: [&str; 3] = [
+const UNITS: [&str; 4] = [
+    "evenkeel-enroll.service",
     "evenkeel-sync.timer",
     "evenkeel-sync.service",
     "evenkeel.service",

@@ -1,5 +1,6 @@
 //! The agent as a service of a booted systemd, under the sandbox of its units.
 
+mod enroll;
 mod once;
 mod package;
 mod secrets;
@@ -61,12 +62,17 @@ impl Site {
 
     /// Has the service enabled where the machine has not booted yet.
     pub(crate) fn enable(&self) {
+        self.enable_unit("evenkeel.service");
+    }
+
+    /// Has a unit enabled where the machine has not booted yet.
+    pub(crate) fn enable_unit(&self, name: &str) {
         let wants = self
             .machine
             .path("/etc/systemd/system/multi-user.target.wants");
         std::fs::create_dir_all(&wants).unwrap();
-        let unit = "/usr/lib/systemd/system/evenkeel.service";
-        std::os::unix::fs::symlink(unit, wants.join("evenkeel.service")).unwrap();
+        let unit = format!("/usr/lib/systemd/system/{name}");
+        std::os::unix::fs::symlink(unit, wants.join(name)).unwrap();
     }
 
     fn reload(&self) {

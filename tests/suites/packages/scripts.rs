@@ -29,6 +29,10 @@ fn a_deb_starts_at_first_tells_at_an_upgrade_stops_at_a_removal_and_purges_all()
         "{asked}"
     );
     assert!(
+        !asked.contains("enable evenkeel-enroll") && !asked.contains("start evenkeel-enroll"),
+        "an image enables that: {asked}"
+    );
+    assert!(
         !root.has("etc/evenkeel/agent.toml"),
         "that is the device's own"
     );
@@ -67,7 +71,7 @@ fn a_deb_starts_at_first_tells_at_an_upgrade_stops_at_a_removal_and_purges_all()
     let asked = root.asked();
     assert!(
         asked.contains(
-            "deb-systemd-invoke stop evenkeel-sync.timer evenkeel-sync.service evenkeel.service"
+            "deb-systemd-invoke stop evenkeel-sync.timer evenkeel-sync.service evenkeel-enroll.service evenkeel.service"
         ),
         "{asked}"
     );
