@@ -2,6 +2,7 @@
 
 mod cuts;
 mod damage;
+mod torture_bytes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
