@@ -83,6 +83,82 @@ fn a_device_that_never_had_a_network_waits_and_then_goes_on() {
 }
 
 #[test]
+fn a_first_revision_that_was_carried_here_is_verified_like_any_other() {
+    let mut world = World::of_files("offline-carried");
+    let mut server = GitHttp::http(world.repo.served());
+    world.device.settings.url = server.url();
+    server.stop();
+    world.one_file("1\n");
+    let first = world.repo.release("First");
+    let carried = world.device.scratch().join("first.git");
+    let path = carried.to_str().unwrap().to_owned();
+    world
+        .repo
+        .bare_git(&["clone", "-q", "--bare", "--single-branch", ".", &path]);
+
+    let from = ["sync", "--from", &path];
+    world.device.evenkeel(&from).expect_code(0);
+    assert_eq!(world.device.read("/etc/one.conf").as_deref(), Some("1\n"));
+    let status = world.device.status_json();
+    assert_eq!(
+        status["revision"]["last_good"],
+        first.as_str(),
+        "{status:#}"
+    );
+
+    // The remote goes on from there; what was carried is behind it now, and nothing goes back to it.
+    world.one_file("2\n");
+    world.repo.release("Second");
+    server.resume();
+    world.device.sync().expect_code(0);
+    let said = world.device.evenkeel(&from).expect_code(3);
+    assert!(said.text().contains("not-descendant"), "{}", said.text());
+    assert_eq!(world.device.read("/etc/one.conf").as_deref(), Some("2\n"));
+
+    // Nor does anything become good by being carried.
+    world.one_file("3\n");
+    world.repo.commit_unsigned("Third");
+    let unsigned = world.repo.work();
+    let from = ["sync", "--from", unsigned.to_str().unwrap()];
+    let said = world.device.evenkeel(&from).expect_code(3);
+    assert!(said.text().contains("unsigned"), "{}", said.text());
+    assert_eq!(world.device.read("/etc/one.conf").as_deref(), Some("2\n"));
+}
+
+#[test]
+fn a_pass_from_a_place_of_its_own_is_no_request_to_the_daemon() {
+    let world = World::of_files("offline-daemon");
+    world.one_file("1\n");
+    world.release_and_sync("First");
+    let nowhere = world
+        .device
+        .evenkeel(&["sync", "--from", "/nowhere/at/all"]);
+    assert!(
+        nowhere
+            .clone()
+            .expect_code(2)
+            .text()
+            .contains("/nowhere/at/all"),
+        "{}",
+        nowhere.text()
+    );
+    let daemon = world.device.spawn_daemon();
+    let socket = world.device.state_dir().join("evenkeel.sock");
+    wait_for("the daemon to listen", || socket.exists().then_some(()));
+    let from = world.repo.bare();
+    let said = world
+        .device
+        .evenkeel(&["sync", "--from", from.to_str().unwrap()])
+        .expect_code(1);
+    assert!(
+        said.text().contains("systemctl stop evenkeel"),
+        "{}",
+        said.text()
+    );
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
 fn a_kill_in_the_middle_of_a_change_is_made_good_offline() {
     let mut world = World::with_docker("offline-killed");
     let mut server = GitHttp::http(world.repo.served());

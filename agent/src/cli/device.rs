@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{self, AgentConfig, Managed, TrustSection};
+use evenkeel_schema::agent_config::{AgentConfig, Managed, TrustSection};
 use evenkeel_schema::name::DeviceId;
 use tokio::sync::{mpsc, oneshot};
 
+pub(super) use super::configuration::{configuration, configuration_at};
 use super::control::{self, Line, Request};
 use super::credentials;
 use super::limits::limits;
@@ -220,23 +221,6 @@ pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
         )));
     }
     Ok(bytes)
-}
-
-/// The device's configuration.
-pub(super) fn configuration(args: &ConfigArgs) -> Result<AgentConfig, Failure> {
-    configuration_at(&args.config)
-}
-
-/// The configuration in a file.
-pub(super) fn configuration_at(path: &Path) -> Result<AgentConfig, Failure> {
-    let bytes = read(path).map_err(|error| {
-        Failure::usage(format!(
-            "cannot read the configuration {}: {error}\nhint: write it, or name it with --config PATH",
-            path.display()
-        ))
-    })?;
-    agent_config::parse(&path.display().to_string(), &bytes)
-        .map_err(|problems| Failure::usage(problems.to_string()))
 }
 
 /// The trust policy of a configuration, read from its files.
@@ -543,7 +527,7 @@ pub(super) fn ask_or_do(args: &ConfigArgs, request: &Request, json: bool) -> u8 
 }
 
 /// Does a request without a daemon: the same loop, once, under the same lock; `status` works meanwhile.
-fn do_here(device: &Device, request: &Request) -> Result<Line, Failure> {
+pub(super) fn do_here(device: &Device, request: &Request) -> Result<Line, Failure> {
     let runtime =
         super::runtime().map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let local = tokio::task::LocalSet::new();

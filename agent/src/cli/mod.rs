@@ -3,6 +3,7 @@
 pub mod adopt;
 mod again;
 pub mod approve;
+mod configuration;
 pub mod control;
 mod credentials;
 pub mod demo;
@@ -66,6 +67,9 @@ pub struct ConfigArgs {
     /// The device's configuration.
     #[arg(long, default_value = DEFAULT_CONFIG, value_name = "PATH")]
     pub config: PathBuf,
+    /// A repository on this machine that is asked instead of `source.url`: of a verb that offers it.
+    #[arg(skip)]
+    pub from: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,10 @@
 //! `evenkeel sync`: one pass now.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 use super::control::{Line, Request};
+use super::device::{Failure, Need};
 use super::{ConfigArgs, answer, device, fail};
 
 /// One pass now: asks the running daemon, or does it here where none runs.
@@ -13,11 +15,42 @@ pub struct Args {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
+    /// Take the branch from this git repository on this machine instead of source.url: a first revision that came with an
+    /// image, or one that was carried here by hand. It is verified like any other.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> u8 {
-    device::ask_or_do(&args.config, &Request::Sync, args.json)
+    match &args.from {
+        None => device::ask_or_do(&args.config, &Request::Sync, args.json),
+        Some(from) => {
+            let config = ConfigArgs {
+                from: Some(from.clone()),
+                ..args.config.clone()
+            };
+            match here(&config) {
+                Ok(line) => show(&line, args.json),
+                Err(failure) => failure.tell(),
+            }
+        }
+    }
+}
+
+/// A pass by this process alone: a running daemon has remotes of its own.
+fn here(config: &ConfigArgs) -> Result<Line, Failure> {
+    crate::telemetry::install(crate::telemetry::Format::Text);
+    let device = device::open(config, Need::Trust).map_err(|failure| {
+        if failure.is_busy() {
+            Failure::failed(format!(
+                "{failure}\nhint: --from works while no daemon runs: systemctl stop evenkeel"
+            ))
+        } else {
+            failure
+        }
+    })?;
+    device::do_here(&device, &Request::Sync)
 }
 
 /// Shows an answer, and gives back its code.
