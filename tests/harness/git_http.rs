@@ -183,7 +183,7 @@ impl GitHttp {
         )
     }
 
-    /// A folder whose files it serves, too, below `/files/`, and below `/slow/` at 2 kB/s.
+    /// A folder whose files it serves, too, below `/files/`, and below `/slow/` at 400 kB/s.
     pub fn files(&self) -> PathBuf {
         self.dir.path().join("files")
     }
@@ -294,7 +294,7 @@ http {{
         location /slow/ {{
             {guard}
             alias {dir}/files/;
-            limit_rate 2k;
+            limit_rate 400k;
         }}
         location / {{
             {guard}

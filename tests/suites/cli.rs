@@ -219,6 +219,62 @@ fn lint_tells_every_problem_with_its_place() {
 }
 
 #[test]
+fn lint_holds_the_agents_in_the_repository_against_their_sums() {
+    let repo = FleetRepo::new();
+    let sum = |path: &str| {
+        let file = repo.work().join(path);
+        let said = run(std::process::Command::new("sha256sum").arg(file), PATIENCE);
+        said.expect_code(0).stdout[..64].to_owned()
+    };
+    repo.write("agent/arm", "\u{7f}ELF one")
+        .write("agent/other", "another\n");
+    std::os::unix::fs::symlink("arm", repo.work().join("agent/link")).unwrap();
+    let agent = |path: &str, sum: &str| {
+        format!(
+            "[agent]\nversion = \"0.2.0\"\n[agent.binaries.armv7]\npath = {path:?}\nsha256 = {sum:?}\n"
+        )
+    };
+    let right = sum("agent/arm");
+    let fleet = "format = 1\nname = \"test\"\n".to_owned();
+    repo.write("fleet.toml", fleet.clone() + &agent("agent/arm", &right))
+        .write("groups/all.toml", "match = \"all\"\napps = []\n");
+    let work = repo.work().display().to_string();
+    evenkeel(&["lint", &work]).expect_code(0);
+
+    // One in each of the documents that can declare it, however it is wrong.
+    repo.write("fleet.toml", fleet + &agent("agent/other", &right))
+        .write(
+            "groups/all.toml",
+            "match = \"all\"\napps = []\n".to_owned() + &agent("agent/none", &right),
+        )
+        .write("devices/gw-1.toml", agent("agent/link", &right))
+        .write("devices/gw-2.toml", agent("agent", &right));
+    let said = evenkeel(&["lint", &work]).expect_code(3);
+    let wrong = format!(
+        "fleet.toml:7:10: `agent/other` is not what is declared here: its SHA-256 is {}",
+        sum("agent/other")
+    );
+    for words in [
+        &*wrong,
+        "groups/all.toml:6:8: `agent/none`: there is no such file",
+        "devices/gw-1.toml:4:8: `agent/link`: a symbolic link",
+        "devices/gw-2.toml:4:8: `agent`: it is not a file",
+        "4 problems in",
+    ] {
+        assert!(said.stdout.contains(words), "{words}: {}", said.text());
+    }
+    let said = evenkeel(&["lint", "--json", &work]).expect_code(3);
+    let answer: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let places: Vec<&str> = answer["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["file"].as_str())
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+#[test]
 fn lint_warns_of_signers_that_are_not_one_person() {
     let repo = FleetRepo::new();
     let alice = Signer::new("alice@acme.example");

@@ -1,5 +1,7 @@
 //! `evenkeel lint DIR`: check a fleet repository, as CI does before a device sees it.
 
+mod binaries;
+
 use std::path::{Path, PathBuf};
 
 use evenkeel_schema::diagnostic::{Diagnostic, Position};
@@ -29,7 +31,9 @@ pub fn run(args: &Args) -> u8 {
         Ok(tree) => tree,
         Err(error) => return super::fail(super::code::USAGE, &format!("{error:#}")),
     };
-    let (judged, problems) = lint(&tree);
+    let (judged, mut problems) = lint(&tree);
+    problems.extend(binaries::judge(&args.dir, &tree));
+    problems.sort();
     let mut warnings = doubtful_signers(&args.dir);
     warnings.extend(trust_folder::warnings(&tree, device::now()));
     let text = if args.json {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use evenkeel_schema::agent_release::{self, AgentRelease};
 use evenkeel_schema::device::{self, MachineId};
-use evenkeel_schema::diagnostic::Diagnostics;
+use evenkeel_schema::diagnostic::{Diagnostics, Position};
 use evenkeel_schema::group;
 use evenkeel_schema::name::{DeviceId, GroupName};
 use evenkeel_schema::node::{Node, Value};
@@ -87,6 +87,56 @@ fn declared(whose: Whose<'_>, tree: &Tree) -> Result<Option<AgentRelease>, Strin
         }
     }
     Ok(own.or(release))
+}
+
+/// A binary that a repository declares and carries itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// The document that declares it.
+    pub file: String,
+    /// Where it is in the repository.
+    pub path: String,
+    /// Where the document says so.
+    pub path_at: Position,
+    /// What it must be.
+    pub sha256: String,
+    /// Where the document says so.
+    pub sha256_at: Position,
+}
+
+/// Every binary that is declared by its `path`, whoever runs it. What cannot be read is left to who judges the documents.
+#[must_use]
+pub fn carried(tree: &Tree) -> Vec<Carried> {
+    let below = ["groups", "devices"].map(|folder| documents::below(tree, folder));
+    let paths = below.into_iter().flatten().chain([FLEET]);
+    let mut found = Vec::new();
+    for path in paths.filter(|path| path.ends_with(".toml")) {
+        let Ok(Some(document)) = document(tree, path) else {
+            continue;
+        };
+        let binaries = document.get("agent").and_then(|node| node.get("binaries"));
+        for entry in binaries.map(Node::entries).unwrap_or_default() {
+            let text = |key: &str| {
+                let node = entry.value.get(key)?;
+                let Value::String(text) = &node.value else {
+                    return None;
+                };
+                Some((text.clone(), node.at))
+            };
+            if let (Some((path, path_at)), Some((sha256, sha256_at))) =
+                (text("path"), text("sha256"))
+            {
+                found.push(Carried {
+                    file: document.file.to_string(),
+                    path,
+                    path_at,
+                    sha256,
+                    sha256_at,
+                });
+            }
+        }
+    }
+    found
 }
 
 /// A document as far as TOML goes; `None` where there is none.

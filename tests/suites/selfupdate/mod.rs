@@ -1,5 +1,7 @@
 //! The agent's own update: what starts it, and what the agent does about it.
 
+mod download;
+mod room;
 mod scene;
 mod scene_whole;
 mod starter;

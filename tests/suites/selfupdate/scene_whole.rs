@@ -32,6 +32,9 @@ pub(super) struct Fleet {
     pub(super) deadline: u32,
 }
 
+/// What comes from the server's `slow/` in a tenth of a second, in bytes.
+pub(super) const SLOW: usize = 40 * 1024;
+
 /// The architecture of the binary under test.
 pub(super) const ARCH: &str = std::env::consts::ARCH;
 
@@ -100,6 +103,34 @@ impl Fleet {
             self.server.url_of(&format!("files/{version}"))
         );
         self.declare(&Self::agent(version, &url, &sha256(text.as_bytes())))
+    }
+
+    /// The same, of so many bytes that its download takes this many tenths of a second.
+    pub(super) fn release_slowly(&self, version: &str, tenths: usize) {
+        self.release_by(self.server.port(), version, tenths);
+    }
+
+    /// The same, downloaded through this port. Its bytes.
+    pub(super) fn release_by(&self, port: u16, version: &str, tenths: usize) -> Vec<u8> {
+        let mut text = self.binary(version, Does::Its);
+        // Never read: the lines before it become another program.
+        text.push_str("# ");
+        text.push_str(&"x".repeat(tenths * SLOW));
+        self.serve(version, text.as_bytes());
+        let url = format!("url = \"https://localhost:{port}/slow/{version}\"");
+        self.declare(&Self::agent(version, &url, &sha256(text.as_bytes())));
+        text.into_bytes()
+    }
+
+    /// Where the download of these bytes is put together.
+    pub(super) fn part(&self, version: &str, bytes: &[u8]) -> PathBuf {
+        let name = format!("{version}-{}.part", &sha256(bytes)[..12]);
+        self.dir().join(name)
+    }
+
+    /// What a download has got so far, in bytes.
+    pub(super) fn has(&self, version: &str, bytes: &[u8]) -> u64 {
+        std::fs::metadata(self.part(version, bytes)).map_or(0, |seen| seen.len())
     }
 
     pub(super) fn dir(&self) -> PathBuf {

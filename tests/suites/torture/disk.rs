@@ -321,12 +321,12 @@ fn torture_planted_a_sweep_that_is_left_out_is_seen() {
 }
 
 /// A file system on a folder, for as long as this lives.
-struct Mount {
+pub(crate) struct Mount {
     on: PathBuf,
 }
 
 impl Mount {
-    fn tmpfs(on: &Path, options: &str) -> Self {
+    pub(crate) fn tmpfs(on: &Path, options: &str) -> Self {
         std::fs::create_dir_all(on).unwrap();
         run(
             Command::new("mount")
@@ -374,7 +374,7 @@ impl Mount {
         )
     }
 
-    fn free(&self) -> u64 {
+    pub(crate) fn free(&self) -> u64 {
         let told = run(
             Command::new("df")
                 .args(["-k", "--output=avail"])
@@ -387,7 +387,7 @@ impl Mount {
     }
 
     /// Takes all room but so many KiB.
-    fn fill(&self, but: u64) -> PathBuf {
+    pub(crate) fn fill(&self, but: u64) -> PathBuf {
         let file = self.on.join("somebody-elses");
         let take = self.free().saturating_sub(but);
         run(

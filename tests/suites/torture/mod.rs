@@ -5,7 +5,7 @@ mod bombs;
 mod boot;
 mod clock;
 mod corrupt;
-mod disk;
+pub(crate) mod disk;
 mod engine;
 mod images;
 mod network;

@@ -27,6 +27,8 @@ pub(super) const FRESH: &str = ".new";
 pub(super) const MOST: u64 = 64 * 1024 * 1024;
 /// What is left free beside it: the device's own files come first.
 const SPARE: u64 = 4 * 1024 * 1024;
+/// What a binary needs to be tried out: room for its answer.
+const TRIED_IN: u64 = 64 * 1024;
 /// How long a binary may take to say its version: a slow card, and a slow machine.
 const SAYS_WITHIN: Duration = Duration::from_secs(20);
 /// Between two looks whether it has.
@@ -152,6 +154,8 @@ impl Job {
         std::fs::set_permissions(&binary, executable).map_err(failed)?;
         let tried = says_its_version(&binary, self.release.version.as_str());
         if let Err(why) = tried {
+            // Where an answer finds no room, the binary is not to blame.
+            room::look(fresh, TRIED_IN).map_err(failed)?;
             return Err(format!("its binary is not used: {why}"));
         }
         File::open(&binary)
