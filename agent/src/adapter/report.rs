@@ -219,4 +219,33 @@ mod tests {
             "rolled back; stable at aaaaaaaaaa, tip bbbbbbbbbb; not ready: Refused"
         );
     }
+
+    /// Whether the watchdog is fed within the next `seconds`, at an interval of one.
+    async fn is_fed(hub: &Hub, seconds: u64) -> bool {
+        let beats = Cell::new(0);
+        let feeding = hub.feed(Duration::from_secs(1), || beats.set(beats.get() + 1));
+        let _ = tokio::time::timeout(Duration::from_secs(seconds), feeding).await;
+        beats.get() > 0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_is_fed_by_signs_of_life_alone() {
+        let hub = Hub::new(Report::default());
+        assert!(is_fed(&hub, 5).await);
+        let stuck = STUCK_AFTER + Duration::from_secs(1);
+        // This task goes on, and so would one that feeds by itself; the loop has said nothing for too long.
+        tokio::time::sleep(stuck).await;
+        assert!(!is_fed(&hub, 600).await);
+        hub.tell(&Event::Alive);
+        assert!(is_fed(&hub, 5).await);
+        // A rest that was announced is none, however long; one that goes on after its end is.
+        let rest = Duration::from_secs(24 * 60 * 60);
+        hub.tell(&Event::Rests(rest));
+        tokio::time::sleep(rest).await;
+        assert!(is_fed(&hub, 5).await);
+        tokio::time::sleep(stuck).await;
+        assert!(!is_fed(&hub, 600).await);
+        hub.tell(&Event::Step("write a file".to_owned()));
+        assert!(is_fed(&hub, 5).await);
+    }
 }

@@ -205,6 +205,8 @@ impl<'a, W: World> Run<'a, W> {
     pub(super) async fn take(&mut self, step: &Step) -> Result<(), StepError> {
         let text = step.to_string();
         self.agent.world.reporter().tell(&Event::Step(text.clone()));
+        // Hundreds of files in a row wait for nothing but the disk: who asks for the status, and the watchdog, come between.
+        tokio::task::yield_now().await;
         self.act(step).await?;
         self.taken.push(text);
         Ok(())

@@ -1,11 +1,13 @@
 //! The agent as a service of a booted systemd, under the sandbox of its units.
 
 mod enroll;
+mod leave;
 mod once;
 mod package;
 mod secrets;
 mod service;
 mod small;
+mod watchdog;
 
 use std::path::Path;
 
