@@ -431,7 +431,8 @@ impl Entered {
         let world = Outside {
             source,
             engine: BollardEngine::connect(&config.engine.socket, &device, &config.root)
-                .remembering(&config.state_dir),
+                .remembering(&config.state_dir)
+                .restarting(config.engine.restart),
             files: RootedFiles::new(&config.root, &state),
             units: Systemctl::new(),
             journal,
