@@ -12,6 +12,7 @@ pub mod enroll;
 mod fleet_dir;
 mod git;
 pub mod heartbeat;
+mod here;
 pub mod history;
 pub mod init;
 pub mod leave;
