@@ -74,6 +74,12 @@ plain_tar() {
         --owner=root:0 --group=root:0 --numeric-owner "${@:2}"
 }
 
+# notices_to FILE TRIPLE: the licences of what is linked in, packed.
+notices_to() {
+    "$ROOT/packaging/notices.sh" --target "$2" | gzip --best --no-name >"$1"
+    chmod 644 "$1"
+}
+
 # The options that every packaging script takes: --target TRIPLE, --binary FILE. The rest is left in ARGUMENTS.
 TARGET='' BINARY='' ARGUMENTS=()
 take_options() {

@@ -3,6 +3,7 @@
 #
 #     packaging/cross-build.sh [--profile NAME] [--no-default-features] TARGET...
 #     packaging/cross-build.sh --list TARGET...        prints their triples and builds nothing
+#     packaging/cross-build.sh --tools TARGET...       installs what building them takes, and builds nothing
 #
 # A target is one of these names, or its Rust triple:
 #
@@ -58,6 +59,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --list) build=no ;;
+        --tools) build=tools ;;
         --no-default-features) features=(--no-default-features) ;;
         all) for name in "${ALL[@]}"; do triples+=("$(triple "$name")"); done ;;
         *) triples+=("$(triple "$1")") || usage "there is no target '$1'" ;;
@@ -99,6 +101,8 @@ fi
 # Named here, since a directory that moved has scripts that name its old place.
 zig=$("$tools/bin/python" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
 export CARGO_ZIGBUILD_ZIG_PATH=$zig
+
+[ "$build" = yes ] || exit 0
 
 # What would differ between two machines must not get into the file: directories, and the time.
 export CARGO_INCREMENTAL=0

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts evenkeel in place from the unpacked release tarball, on any distribution, or takes it away again:
 #
-#     ./install.sh [--prefix DIR] [--destdir DIR] [--binary FILE] [--no-systemd]
+#     ./install.sh [--prefix DIR] [--destdir DIR] [--binary FILE] [--notices FILE] [--no-systemd]
 #     ./install.sh --uninstall [--prefix DIR] [--destdir DIR]
 #
 # --prefix   where programs go: /usr/local where nothing is said, /usr, or /opt/evenkeel. The guard keeps declared files out of
@@ -9,6 +9,7 @@
 # --destdir  puts all of it below DIR instead, and starts nothing: for who builds packages and images. The .rpm, Yocto and
 #            Buildroot use this
 # --binary   the program, where it is not the one beside this script
+# --notices  the licences of what is in the program (packaging/notices.sh, packed), where they are not beside this script
 # --no-systemd  leaves out what only systemd reads
 #
 # A running agent is never stopped by an update: it is told that a new program stands there, and ends at its next idle
@@ -23,18 +24,19 @@ die() {
     exit 1
 }
 
-prefix=/usr/local destdir='' binary='' uninstall=no systemd=yes
+prefix=/usr/local destdir='' binary='' notices='' uninstall=no systemd=yes
 while [ $# -gt 0 ]; do
     case "$1" in
         --uninstall) uninstall=yes; shift; continue ;;
         --no-systemd) systemd=no; shift; continue ;;
-        --prefix | --destdir | --binary) [ $# -gt 1 ] || { echo "install: $1 takes a value" >&2; exit 2; } ;;
-        *) echo "install: there is no argument $1 (--prefix, --destdir, --binary, --no-systemd, --uninstall)" >&2; exit 2 ;;
+        --prefix | --destdir | --binary | --notices) [ $# -gt 1 ] || { echo "install: $1 takes a value" >&2; exit 2; } ;;
+        *) echo "install: there is no argument $1 (--prefix, --destdir, --binary, --notices, --no-systemd, --uninstall)" >&2; exit 2 ;;
     esac
     case "$1" in
         --prefix) prefix=${2%/} ;;
         --destdir) destdir=${2%/} ;;
         --binary) binary=$2 ;;
+        --notices) notices=$2 ;;
     esac
     shift 2
 done
@@ -117,6 +119,9 @@ fi
 put 644 "$here/evenkeel.1" "$prefix/share/man/man1/evenkeel.1"
 put 644 "$top/README.md" "$doc/README.md"
 put 644 "$top/LICENSE" "$doc/LICENSE"
+# The source tree has none: they are written when a package is made.
+[ -n "$notices" ] || [ ! -f "$here/NOTICES.gz" ] || notices=$here/NOTICES.gz
+[ -z "$notices" ] || put 644 "$notices" "$doc/NOTICES.gz"
 put 644 "$here/agent.toml" "$doc/examples/agent.toml"
 # What somebody wrote into it stays.
 [ -e "$destdir/etc/default/evenkeel" ] || put 644 "$here/default" /etc/default/evenkeel

@@ -6,8 +6,8 @@
 # One archive with one image for each target, or for this machine; the binary is the one that a release build left for that
 # target, or FILE. --fast packs less tightly, for tests. It is an OCI layout with an index over all platforms (`skopeo copy oci-archive:... docker://...`,
 # `podman load`), and what `docker load` of any age reads: there each image is evenkeel:VERSION, or with more than one
-# target evenkeel:VERSION-ARCH. In it are the program and the CA certificates of this machine ($EVENKEEL_CA_FILE names
-# others), and nothing else. A binary that is not static brings the libraries that it asks for, on this machine's own
+# target evenkeel:VERSION-ARCH. In it are the program, its licences, and the CA certificates of this machine
+# ($EVENKEEL_CA_FILE names others), and nothing else. A binary that is not static brings the libraries that it asks for, on this machine's own
 # architecture; elsewhere it is refused. The same binaries and certificates give the same bytes.
 set -euo pipefail
 # shellcheck source=packaging/common.sh
@@ -44,6 +44,9 @@ root_of() {
     chmod 1777 "$root/tmp"
     chmod 700 "$root/var/lib/evenkeel"
     install -m 755 "$2" "$root/usr/bin/evenkeel"
+    install -d "$root/usr/share/doc/evenkeel"
+    install -m 644 "$ROOT/LICENSE" "$root/usr/share/doc/evenkeel/"
+    notices_to "$root/usr/share/doc/evenkeel/NOTICES.gz" "$1"
     install -m 644 "$ca" "$root/etc/ssl/certs/ca-certificates.crt"
     echo 'root:x:0:0:root:/:/usr/bin/evenkeel' >"$root/etc/passwd"
     echo 'root:x:0:' >"$root/etc/group"

@@ -3,7 +3,7 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm,
+# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, oci,
 # lintian, cross, zig, qemu-user, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
@@ -104,6 +104,11 @@ EOF
 command -v rpmbuild|rpm
 EOF
             ;;
+        # What reads and publishes images for several architectures, in the tests.
+        oci) cat <<'EOF'
+command -v skopeo|skopeo
+EOF
+            ;;
         # What judges them, in the tests.
         lintian) cat <<'EOF'
 command -v lintian|lintian
@@ -134,7 +139,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, lintian, cross, zig, qemu-user, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, oci, lintian, cross, zig, qemu-user, lint)" >&2
             exit 2
             ;;
     esac

@@ -24,12 +24,14 @@ arch=$(arch_of "$TARGET" rpm)
 # The paths that the spec sees are in nothing that it packs.
 ln -s "$ROOT" "$work/source"
 ln -s "$BINARY" "$work/evenkeel"
+notices_to "$work/NOTICES.gz" "$TARGET"
 start=''
 [ ! -e "$ROOT/packaging/start.sh" ] || start=/usr/lib/evenkeel
 sed "s,^@START@\$,$start," "$ROOT/packaging/rpm/evenkeel.spec" >"$work/evenkeel.spec"
 # xz, which every rpm since RHEL 6 reads. This machine's name and the time of the build stay out.
 rpmbuild -bb --quiet --target "$arch-unknown-linux" \
     --define "_topdir $work/top" --define "version $VERSION" --define "source $work/source" --define "binary $work/evenkeel" \
+    --define "notices $work/NOTICES.gz" \
     --define "_buildhost localhost" --define "use_source_date_epoch_as_buildtime 1" \
     --define "clamp_mtime_to_source_date_epoch 1" --define "_binary_payload $payload" \
     --define "_rpmdir $work/rpms" "$work/evenkeel.spec" >"$work/log" 2>&1 || {

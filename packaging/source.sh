@@ -34,6 +34,9 @@ if [ "$plain" = no ]; then
     }
     grep -q '^directory = ' "$work/config" || die "cargo vendor did not say how its folder is used"
     cat "$work/config" >>"$work/$name/.cargo/config.toml"
+    # Who installs from it has no need of cargo for the licences of those crates.
+    (cd "$work/$name" && packaging/notices.sh --target aarch64-unknown-linux-musl | gzip --best --no-name >"$work/NOTICES.gz")
+    mv "$work/NOTICES.gz" "$work/$name/packaging/"
 fi
 plain_tar "$work" "$name" | xz --threads=1 -6 >"$OUT/$artifact.tar.xz.new"
 mv "$OUT/$artifact.tar.xz.new" "$OUT/$artifact.tar.xz"

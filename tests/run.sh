@@ -6,12 +6,16 @@
 #
 # EVENKEEL_TEST_PROFILE=torture builds with that profile of Cargo.toml instead of dev's.
 #
+# With no arguments it also builds the agent for ARM and runs the suites that matter there under qemu-user (tests/arm.sh).
+#
 # It installs what is missing, builds, and starts private engines in namespaces of their own (packaging/with-engine.sh),
 # which end with it. Tests run as root in there, without any network but loopback.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
 profile=${EVENKEEL_TEST_PROFILE:-dev}
+# Which suites of which processors: as much as some minutes are good for.
+ARM=(aarch64:some armv7:core)
 
 # --- inside: the engines run -----------------------------------------------------------------------------------------
 
@@ -37,7 +41,7 @@ if [ "${1:-}" = --inside ]; then
         export EVENKEEL_TORTURE_DIR
         trap 'rm -rf "$EVENKEEL_TORTURE_DIR"' EXIT
     fi
-    rc=0
+    rc=0 arm_said=''
     runner_arguments=() test_arguments=()
     while [ $# -gt 0 ]; do
         if [ "$1" = -- ]; then
@@ -54,6 +58,9 @@ if [ "${1:-}" = --inside ]; then
     if [ ${#runner_arguments[@]} -eq 0 ]; then
         # First, so that the test runner's own summary is the last thing that is printed.
         cargo test --quiet --workspace --doc </dev/null || rc=$?
+        if [ -z "${EVENKEEL_ARM_ABSENT:-}" ]; then
+            arm_said=$(tests/arm.sh --tests "${ARM[@]}") || rc=$?
+        fi
     fi
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --cargo-profile "$profile" --workspace --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
@@ -61,6 +68,10 @@ if [ "${1:-}" = --inside ]; then
         cargo test --profile "$profile" --workspace --all-targets --no-fail-fast "${runner_arguments[@]}" "${test_arguments[@]}" </dev/null || rc=$?
     fi
     tests/torture.sh --table "$EVENKEEL_TORTURE_DIR" || rc=$?
+    [ -z "$arm_said" ] || echo "ARM, before the others:"$'\n'"$arm_said" >&2
+    if [ -n "${EVENKEEL_ARM_ABSENT:-}" ]; then
+        echo "ARM: $EVENKEEL_ARM_ABSENT; no test was run on ARM binaries" >&2
+    fi
     if [ -n "${PRIVATE_PODMAN_ABSENT:-}" ]; then
         echo "podman: does not run here, because $PRIVATE_PODMAN_ABSENT; the tests that need it were not run" >&2
     fi
@@ -70,11 +81,19 @@ fi
 
 # --- outside: install, build, start ----------------------------------------------------------------------------------
 
-packaging/prerequisites.sh build git openpgp ssh web registry engine busybox systemd machine faults deb rpm lintian
+packaging/prerequisites.sh build git openpgp ssh web registry engine busybox systemd machine faults deb rpm oci lintian
 packaging/prerequisites.sh podman || echo "tests/run.sh: goes on without podman" >&2
 
 if [ "${1:-}" != --with ]; then
     # All of it in one go: the tests run the binary, and a second set of features would build the packages twice.
     cargo build --profile "$profile" --workspace --all-targets </dev/null
+fi
+if [ $# -eq 0 ]; then
+    if tests/arm.sh --tools "${ARM[@]}"; then
+        tests/arm.sh --build "${ARM[@]}"
+    else
+        echo "tests/run.sh: goes on without the ARM binaries" >&2
+        export EVENKEEL_ARM_ABSENT="what builds and runs them cannot be had here (the reason is above)"
+    fi
 fi
 exec packaging/with-engine.sh --podman "$PWD/tests/run.sh" --inside "$@"

@@ -5,7 +5,6 @@
 //! that same path.
 
 mod advance;
-mod begin;
 pub mod hand_over;
 mod inventory;
 mod keep;

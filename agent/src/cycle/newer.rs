@@ -186,7 +186,6 @@ fn waits_for(error: &EngineError) -> Waiting {
         EngineError::Down { .. }
         | EngineError::Image { .. }
         | EngineError::Refused { .. }
-        | EngineError::PortKept { .. }
         | EngineError::Failed { .. } => "registry",
     };
     Waiting::new(reason, chain(error))

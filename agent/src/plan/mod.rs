@@ -5,7 +5,6 @@ mod compose;
 pub mod container;
 pub mod diff;
 mod files;
-pub mod imagined;
 mod left;
 #[cfg(test)]
 mod model;

@@ -1,10 +1,9 @@
-//! The operator's side, with real git and real keys: `init` and its hook, `approve`, `heartbeat`, `promote`.
+//! The operator's side, with real git and real keys: `init` and its hook, `approve`, `heartbeat`.
 
 mod approve;
 mod heartbeat;
 mod hook;
 mod init;
-mod promote;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

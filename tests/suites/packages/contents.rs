@@ -12,12 +12,17 @@ const DEBIANS: [&str; 3] = [
 /// What `install.sh` puts in place, with the names that a package gives some of it.
 fn installed(out: &Path, binary: &Path) -> BTreeMap<String, u32> {
     let root = out.join("installed");
+    // Each package brings the licences that it wrote itself; the source tree has none.
+    let notices = out.join("notices");
+    std::fs::write(&notices, "").unwrap();
     run(
         Command::new(repository().join("packaging/install.sh"))
             .args(["--prefix", "/usr", "--destdir"])
             .arg(&root)
             .arg("--binary")
-            .arg(binary),
+            .arg(binary)
+            .arg("--notices")
+            .arg(notices),
         LONG,
     )
     .expect_code(0);
@@ -75,6 +80,28 @@ fn the_deb_holds_what_install_sh_puts_in_place_and_lintian_has_nothing_to_say() 
     let conffiles = output("dpkg-deb", &["-I", deb.to_str().unwrap(), "conffiles"]);
     assert_eq!(conffiles.trim(), "/etc/default/evenkeel");
 
+    // The sums of everything but what people edit, as `dpkg --verify` takes them.
+    let control = out.path().join("control");
+    output(
+        "dpkg-deb",
+        &["-e", deb.to_str().unwrap(), control.to_str().unwrap()],
+    );
+    let sums = std::fs::read_to_string(control.join("md5sums")).unwrap();
+    assert_eq!(
+        sums.lines().count(),
+        packed.len() + DEBIANS.len() - 1,
+        "{sums}"
+    );
+    assert!(!sums.contains("etc/default"), "{sums}");
+    run(
+        Command::new("md5sum")
+            .args(["--check", "--quiet", "--strict"])
+            .arg(control.join("md5sums"))
+            .current_dir(&unpacked),
+        LONG,
+    )
+    .expect_code(0);
+
     // Its complaint about root goes to stderr.
     let said = run(
         Command::new("lintian")
@@ -117,15 +144,15 @@ fn the_rpm_and_the_tarball_hold_the_same() {
             packed.insert(parts.next().unwrap().to_owned(), mode & 0o7777);
         }
     }
-    let license = "/usr/share/doc/evenkeel/LICENSE";
-    assert_eq!(
-        packed,
-        renamed(
-            expected.clone(),
-            license,
-            "/usr/share/licenses/evenkeel/LICENSE"
-        )
-    );
+    let mut of_rpm = expected.clone();
+    for license in ["LICENSE", "NOTICES.gz"] {
+        of_rpm = renamed(
+            of_rpm,
+            &format!("/usr/share/doc/evenkeel/{license}"),
+            &format!("/usr/share/licenses/evenkeel/{license}"),
+        );
+    }
+    assert_eq!(packed, of_rpm);
 
     let tarball = made(script("tarball.sh", out.path()).arg("--binary").arg(binary));
     let unpacked = out.path().join("unpacked");
@@ -153,6 +180,104 @@ fn the_rpm_and_the_tarball_hold_the_same() {
     )
     .expect_code(0);
     assert_eq!(files(&root), expected);
+}
+
+/// The lock file's packages that a build of `target` reaches from the agent's own dependencies, as cargo's data says it and
+/// not its tree: more than are linked (macros, what only the tests turn on), and none that only tests take.
+fn reachable(target: &str) -> BTreeMap<String, String> {
+    let data = output(
+        "cargo",
+        &[
+            "metadata",
+            "--offline",
+            "--locked",
+            "--format-version=1",
+            "--filter-platform",
+            target,
+            "--manifest-path",
+            repository().join("Cargo.toml").to_str().unwrap(),
+        ],
+    );
+    let data: serde_json::Value = serde_json::from_str(&data).unwrap();
+    let list = |of: &serde_json::Value| of.as_array().unwrap().clone();
+    let text = |of: &serde_json::Value| of.as_str().unwrap().to_owned();
+    let packages: BTreeMap<String, serde_json::Value> = list(&data["packages"])
+        .into_iter()
+        .map(|package| (text(&package["id"]), package))
+        .collect();
+    let agent = packages
+        .iter()
+        .find(|(_, package)| package["name"] == "evenkeel");
+    let mut next = vec![agent.unwrap().0.clone()];
+    let mut found = BTreeMap::new();
+    while let Some(id) = next.pop() {
+        let package = &packages[&id];
+        let name = format!("{}-{}", text(&package["name"]), text(&package["version"]));
+        if found.insert(name, text(&package["license"])).is_some() {
+            continue;
+        }
+        let nodes = list(&data["resolve"]["nodes"]);
+        let node = nodes.iter().find(|node| node["id"] == id).unwrap();
+        for dep in list(&node["deps"]) {
+            if list(&dep["dep_kinds"])
+                .iter()
+                .any(|kind| kind["kind"].is_null())
+            {
+                next.push(text(&dep["pkg"]));
+            }
+        }
+    }
+    found.retain(|name, _| !name.starts_with("evenkeel"));
+    found
+}
+
+#[test]
+fn the_notices_name_each_linked_crate_with_its_licence_and_bring_their_texts() {
+    let out = tempfile::tempdir().unwrap();
+    let said = run(
+        script("notices.sh", out.path()).args(["--target", &target()]),
+        LONG,
+    )
+    .expect_code(0)
+    .stdout;
+    let listed: BTreeMap<&str, &str> = said
+        .lines()
+        .skip_while(|line| !line.is_empty())
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, licence)| (name, licence.trim()))
+        .collect();
+    let reachable = reachable(&target());
+    for (name, licence) in &listed {
+        assert_eq!(reachable.get(*name).map(String::as_str), Some(*licence));
+    }
+    let manifest = std::fs::read_to_string(repository().join("agent/Cargo.toml")).unwrap();
+    let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
+    let dependencies = dependencies.split("\n[").next().unwrap();
+    let names = dependencies
+        .lines()
+        .filter_map(|line| line.split(['.', ' ']).next())
+        .filter(|name| !name.is_empty() && !name.starts_with("evenkeel"));
+    let mut direct = 0;
+    for name in names {
+        direct += 1;
+        let start = format!("{name}-");
+        assert!(
+            listed.keys().any(|each| each.starts_with(&start)
+                && each[start.len()..].starts_with(|c: char| c.is_ascii_digit())),
+            "{name} is linked"
+        );
+    }
+    assert!(direct > 20, "{direct}");
+    // ring's own is one of those that stand nowhere else.
+    let texts = said.split(&"-".repeat(80)).skip(1).collect::<Vec<_>>();
+    let of_ring = texts
+        .chunks(2)
+        .filter(|pair| pair[0].contains("ring-"))
+        .map(|pair| pair[1])
+        .collect::<String>();
+    assert!(of_ring.contains("BoringSSL"), "{of_ring}");
 }
 
 #[test]
@@ -200,76 +325,31 @@ fn another_prefix_is_one_that_the_unit_names_and_uninstalling_leaves_only_config
     );
 }
 
-/// The commands of the page, each with its options.
-fn of_the_page() -> BTreeMap<String, BTreeSet<String>> {
+#[test]
+fn the_man_page_lists_every_command_and_no_other() {
     let page = std::fs::read_to_string(repository().join("packaging/evenkeel.1")).unwrap();
     let section = page.split(".SH COMMANDS").nth(1).unwrap();
     let section = section.split(".SH ").next().unwrap();
-    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let (mut command, mut inside) = (String::new(), false);
-    for line in section.lines() {
-        match line.split_once(' ') {
-            None if line == ".RS" => inside = true,
-            None if line == ".RE" => inside = false,
-            Some((".B", name)) if !inside => {
-                command = name.to_owned();
-                assert!(
-                    listed.insert(command.clone(), BTreeSet::new()).is_none(),
-                    "{name} twice"
-                );
-            }
-            Some((".B" | ".BI", option)) if inside && option.starts_with(r"\-\-") => {
-                let name = option.split(' ').next().unwrap().replace('\\', "");
-                listed.get_mut(&command).unwrap().insert(name);
-            }
-            Some(_) | None => {}
-        }
-    }
-    listed
-}
-
-/// The commands below this one, or it alone, each with its options, as the program says them.
-fn of_the_program(command: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut listed: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix(".B "))
+        .collect();
+    listed.sort_unstable();
     let help = output(
         evenkeel_tests::device::binary().to_str().unwrap(),
-        &[command, &["-h"]].concat(),
+        &["--help"],
     );
-    let names = |title: &str| -> Vec<&str> {
-        let section = help
-            .split(&format!("{title}:\n"))
-            .nth(1)
-            .unwrap_or_default();
-        section
-            .lines()
-            .take_while(|line| !line.is_empty())
-            .map(|line| {
-                line.trim_start_matches("  -h, ")
-                    .trim_start_matches("  -V, ")
-                    .trim_start()
-            })
-            .filter_map(|line| line.split(' ').next())
-            .collect()
-    };
-    let below = names("Commands");
-    if below.is_empty() {
-        let options = names("Options").into_iter();
-        let options = options.filter(|name| name.starts_with("--") && *name != "--help");
-        return BTreeMap::from([(command.join(" "), options.map(str::to_owned).collect())]);
-    }
-    let below = below.into_iter().filter(|name| *name != "help");
-    below
-        .flat_map(|name| of_the_program(&[command, &[name]].concat()))
-        .collect()
-}
-
-#[test]
-fn the_man_page_lists_every_command_and_option_and_no_other() {
-    let (page, program) = (of_the_page(), of_the_program(&[]));
-    assert!(
-        program.len() > 20 && program["enroll"].contains("--serve"),
-        "{program:?}"
-    );
-    assert_eq!(page, program);
+    let commands = help.split("Commands:\n").nth(1).unwrap();
+    let mut commands: Vec<&str> = commands
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| *name != "help")
+        .collect();
+    commands.sort_unstable();
+    assert_eq!(listed, commands);
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! What a package does under a booted systemd is shown elsewhere; here nothing is started but in containers.
 
 mod contents;
+mod elsewhere;
 mod image;
 mod recipes;
 mod scripts;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -8,7 +8,6 @@ mod corrupt;
 pub(crate) mod disk;
 mod engine;
 mod images;
-mod kept_port;
 mod network;
 mod power;
 mod sigkill;
