@@ -3,19 +3,19 @@
 //! Everything is one task on one thread. A cycle may take minutes (a pull, a soak); requests are taken meanwhile, and
 //! what they ask for is done when the cycle has come to its end, or, for a rollback, by ending it early.
 
+mod asks;
 mod levels;
+mod rollback;
 mod upgrade;
 
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::cycle::trust_state::TrustState;
-use crate::cycle::{Again, Agent, Interruption, JOURNAL, Passed, Preview};
-use crate::domain::history::{Deployment, GoodRevision, Ledger, Pin};
+use crate::cycle::{Again, Agent, Interruption, JOURNAL, Passed};
 use crate::domain::outcome::Outcome;
-use crate::domain::revision::{CommitId, Timestamp};
+use crate::domain::revision::Timestamp;
 use crate::domain::storage::Storage;
 use crate::port::World;
 use crate::port::clock::Clock as _;
@@ -23,6 +23,9 @@ use crate::port::journal::{Journal as _, Paused};
 use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
 use crate::select::Urgency;
+pub use asks::{Answer, Ask, Asked, Pass, Run, Signal};
+use asks::{Waiting, failed};
+pub use rollback::rollback_target;
 use upgrade::GivesWay;
 
 /// How many cycles may follow each other at once before the loop takes a breath: a bound against a tight loop.
@@ -36,112 +39,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 const PAUSED: &str =
     "paused: nothing new is applied until `evenkeel resume`; `evenkeel status` shows the rest";
 const RESUMED: &str = "resumed; the pass after it did not end well: `evenkeel status` shows why";
-
-/// What somebody asks of the loop.
-#[derive(Debug)]
-pub enum Ask {
-    /// One pass now.
-    Sync,
-    /// What a pass would do.
-    Plan,
-    /// The deployments, newest first.
-    History,
-    /// Back to a good revision (a prefix of its id), or to the previous one with other content.
-    Rollback(Option<String>),
-    /// Stop applying.
-    Pause,
-    /// Go on applying.
-    Resume,
-    /// Set the anti-rollback floor to this commit.
-    ResetFloor(CommitId),
-    /// This container (the engine's id) is ours, for this service.
-    Adopt(String, crate::domain::resource::ServiceId),
-    /// The trust state.
-    Trust,
-}
-
-/// What the loop answers.
-#[derive(Debug)]
-pub enum Answer {
-    /// A pass ended.
-    Passed(Outcome),
-    /// What a pass would do.
-    Plan(Box<Preview>),
-    /// The deployments, newest first.
-    History(Vec<Deployment>),
-    /// The trust state.
-    Trust(Box<TrustState>),
-    /// Done; one sentence.
-    Done(String),
-    /// Could not be done.
-    Failed {
-        /// The exit code that fits.
-        code: u8,
-        /// One sentence with the next move.
-        message: String,
-    },
-}
-
-/// A request and where its answer goes.
-#[derive(Debug)]
-pub struct Asked {
-    /// What.
-    pub ask: Ask,
-    /// Where to.
-    pub reply: oneshot::Sender<Answer>,
-}
-
-/// What ends the wait between two cycles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// Poll now (SIGHUP).
-    Poke,
-    /// End at the next idle moment, to be started anew (SIGUSR1): what a package's upgrade asks for.
-    Renew,
-    /// End (SIGTERM, SIGINT).
-    Stop,
-}
-
-/// Whether the loop goes on after the device has settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Run {
-    /// For ever: the daemon.
-    Forever,
-    /// Until it has settled once: `sync` without a daemon.
-    Once,
-}
-
-/// Whether a pass has to run for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    /// The answer comes at its end.
-    Needed,
-    /// It is answered already.
-    NotNeeded,
-}
-
-/// Who waits for the end of a pass.
-#[derive(Debug)]
-struct Waiting {
-    reply: oneshot::Sender<Answer>,
-    /// What was done before the pass and stays done however that ends; `None`: the pass is the answer.
-    done: Option<&'static str>,
-}
-
-impl Waiting {
-    const fn for_pass(reply: oneshot::Sender<Answer>) -> Self {
-        Self { reply, done: None }
-    }
-
-    fn tell(self, outcome: &Outcome) {
-        let answer = match self.done {
-            Some(text) if outcome.exit_code() != 0 => Answer::Done(text.to_owned()),
-            Some(_) | None => Answer::Passed(outcome.clone()),
-        };
-        // Whoever asked may have gone.
-        let _ = self.reply.send(answer);
-    }
-}
 
 /// The loop.
 #[derive(Debug)]
@@ -417,29 +314,6 @@ impl<'a, W: World> Daemon<'a, W> {
         }
     }
 
-    fn roll_back(&self, rev: Option<&str>) -> Result<(), Answer> {
-        let journal = self.agent.world.journal();
-        let ledger = journal.ledger();
-        let target =
-            rollback_target(&ledger, rev).map_err(|message| Answer::Failed { code: 2, message })?;
-        let lost = journal.incomplete().map_err(|error| failed(1, &error))?;
-        if lost.contains(target) {
-            let message = format!(
-                "what this device keeps of {} is damaged, and could not be made again: name another revision, or try once \
-                 the remote answers",
-                target.commit().short()
-            );
-            return Err(Answer::Failed { code: 1, message });
-        }
-        let pin = Pin {
-            commit: target.commit().clone(),
-            at: self.agent.world.clock().now(),
-        };
-        journal
-            .set_pin(Some(&pin))
-            .map_err(|error| failed(1, &error))
-    }
-
     /// Does what was put off until no cycle runs.
     async fn serve_queue(&mut self) {
         for Asked { ask, reply } in std::mem::take(&mut self.queue) {
@@ -546,73 +420,6 @@ async fn at(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
-}
-
-fn failed(code: u8, error: &(dyn std::error::Error + 'static)) -> Answer {
-    Answer::Failed {
-        code,
-        message: crate::cycle::chain(error),
-    }
-}
-
-/// The good revision that `rollback` means: the one whose id begins with `rev`, or the previous one with other content
-/// than what is in force now.
-///
-/// # Errors
-/// One sentence with the next move.
-pub fn rollback_target<'l>(
-    ledger: &'l Ledger,
-    rev: Option<&str>,
-) -> Result<&'l GoodRevision, String> {
-    let list = || {
-        let kept: Vec<&str> = ledger
-            .good
-            .iter()
-            .map(|good| good.commit().short())
-            .collect();
-        format!("kept here: {}", kept.join(", "))
-    };
-    if let Some(rev) = rev {
-        let rev = rev.to_ascii_lowercase();
-        let mut matching = ledger
-            .good
-            .iter()
-            .filter(|good| rev.len() >= 4 && good.commit().as_str().starts_with(&rev));
-        return match (matching.next(), matching.next()) {
-            (Some(one), None) => Ok(one),
-            (Some(_), Some(_)) => Err(format!("`{rev}` is not one revision alone; {}", list())),
-            (None, _) => Err(format!(
-                "`{rev}` is not a good revision that is kept on this device (give at least 4 digits); {}",
-                list()
-            )),
-        };
-    }
-    let current = match &ledger.pin {
-        Some(pin) => ledger.good.iter().find(|good| *good.commit() == pin.commit),
-        None => ledger.last_good(),
-    };
-    if let (None, Some(trial), Some(good)) = (&ledger.pin, ledger.underway(), current)
-        && trial.content != *good.content()
-    {
-        // Something newer is being tried: back from that is where the device was before.
-        return Ok(good);
-    }
-    let Some(current) = current else {
-        return Err(
-            "nothing has been good on this device yet: there is nothing to go back to".to_owned(),
-        );
-    };
-    ledger
-        .good
-        .iter()
-        .skip_while(|good| *good != current)
-        .find(|good| good.content() != current.content())
-        .ok_or_else(|| {
-            format!(
-                "no older good revision with other content than {} is kept on this device",
-                current.commit().short()
-            )
-        })
 }
 
 #[cfg(test)]

@@ -223,4 +223,16 @@ pub struct GuardSection {
 pub struct EngineSection {
     /// `auto` (Docker's socket, then Podman's) or `unix:///...`.
     pub socket: String,
+    /// `engine.restart`.
+    pub restart: EngineRestart,
+}
+
+/// `engine.restart`: what is done with an engine that nothing but a restart mends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineRestart {
+    /// It is restarted where no container of anybody else's runs in it (the default).
+    #[default]
+    Auto,
+    /// It is left to a person.
+    Never,
 }

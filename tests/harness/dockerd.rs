@@ -39,6 +39,14 @@ impl Dockerd {
         self.dir.path().join("data")
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    /// Where it was stopped or killed.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").pid()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("docker.log")).unwrap_or_default()
@@ -90,6 +98,43 @@ impl Dockerd {
             server.signal("TERM");
             server.wait(crate::PATIENCE);
         }
+    }
+
+    /// Ends it, its containers and all it had in memory, as a power cut does: what is on disk stays.
+    ///
+    /// # Panics
+    /// Where something of it cannot be taken away.
+    pub fn lose_power(&mut self) {
+        self.kill();
+        let memory = self.dir.path().join("exec");
+        let of_it = memory.display().to_string();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let name = process.file_name();
+            if let Some(pid) = name.to_str().filter(|name| name.parse::<u32>().is_ok())
+                && String::from_utf8_lossy(&command).contains(&of_it)
+            {
+                let _ = Command::new("kill").args(["-KILL", pid]).status();
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for mount in mounts
+            .lines()
+            .rev()
+            .filter_map(|line| line.split(' ').nth(1))
+        {
+            if mount.starts_with(&of_it) || mount.starts_with(&*self.data_root().to_string_lossy())
+            {
+                let _ = Command::new("umount").args(["-l", mount]).status();
+            }
+        }
+        crate::wait_for(
+            "what it had in memory to go",
+            || match std::fs::remove_dir_all(&memory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => None,
+                Ok(()) | Err(_) => Some(()),
+            },
+        );
     }
 
     /// Ends it with SIGKILL: its containers run on without it.

@@ -3,6 +3,8 @@
 //! Opened isolated: no configuration or environment of a user, no replacement objects. Understands a revision's name as
 //! git does for `HEAD`, refs, full and short ids, and `~n`, `^n`, `^{commit}` behind them; nothing else of gitrevisions(7).
 
+mod documents;
+
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 

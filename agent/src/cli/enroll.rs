@@ -3,9 +3,13 @@
 //! stdout is that document, the same at each call; what was done goes to stderr. Nothing secret is ever shown, and an image
 //! holds no identity: it is made on the device, and one that came with a copied disk is put aside.
 
+mod serve;
+
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use evenkeel_schema::agent_config::AgentConfig;
 use evenkeel_schema::device::MachineId;
@@ -61,6 +65,12 @@ pub struct Args {
     /// Keep the private key encrypted by `systemd-creds`, for LoadCredentialEncrypted=, instead of in a file.
     #[arg(long, value_name = "WITH", num_args = 0..=1, default_missing_value = "auto")]
     seal: Option<SealWith>,
+    /// Hand the document and the public key out over plain HTTP at this address, until they are fetched once.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    serve: Option<SocketAddr>,
+    /// How long at most.
+    #[arg(long, value_name = "DURATION", default_value = "1h", requires = "serve", value_parser = evenkeel_schema::duration::parse)]
+    serve_for: Duration,
     /// Make another identity in place of the one that is there.
     #[arg(long, conflicts_with = "keep")]
     new: bool,
@@ -164,8 +174,19 @@ fn enroll(args: &Args) -> Result<(), Failure> {
         answer(&document);
     }
     // For evenkeel-enroll.service: what comes after it finds the identity there.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    Ok(())
+    let ready = || {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    };
+    let Some(at) = args.serve else {
+        ready();
+        return Ok(());
+    };
+    let shown = serve::Shown {
+        device: id.as_str(),
+        document: &document,
+        public_key: &identity.public,
+    };
+    serve::serve(&shown, at, args.serve_for, ready)
 }
 
 /// What `[source] ssh_key` names for this identity.

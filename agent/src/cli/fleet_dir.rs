@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::domain::tree::{Document, Tree};
+use crate::domain::tree::{Document, READ, Tree};
 
-/// What of a repository is read: nothing else says what a device gets.
-const READ: [&str; 5] = ["fleet.toml", "groups", "devices", "apps", "trust"];
 /// How much is read: far more than a device takes, and less than would hurt a CI machine.
 const MOST_BYTES: u64 = 512 * 1024 * 1024;
 /// How deep folders are followed.

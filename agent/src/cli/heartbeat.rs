@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::git::{Git, Stop, say, usage};
-use super::{answer, code, fail};
+use super::git::{Git, Stop, usage};
+use super::{answer, code, fail, signed};
 use crate::trust::approval::HEARTBEAT_TRAILER;
 use crate::trust::policy::BRANCH_TRAILER;
 
@@ -57,13 +57,19 @@ fn heartbeat(args: &Args) -> Result<String, Stop> {
     })?;
     let tree = git.ask(&["rev-parse", "--verify", &format!("{parent}^{{tree}}")])?;
     let now = jiff::Timestamp::now();
-    not_before_its_parent(&git, &parent, now)?;
+    signed::not_before_its_parent(&git, &parent, now)?;
 
     let time = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
     let message = format!("heartbeat\n\n{HEARTBEAT_TRAILER}: {time}\n{BRANCH_TRAILER}: {branch}\n");
-    let commit = signed_commit(&git, args, &tree, &parent, &message)?;
+    let new = signed::Commit {
+        what: "heartbeat",
+        tree: &tree,
+        parents: &[&parent],
+        message: &message,
+    };
+    let commit = new.sign(&git, args.key.as_deref())?;
     if let Some(remote) = &args.push {
-        push(&git, remote, &full, &parent, &commit)?;
+        signed::push("heartbeat", &git, remote, &full, &parent, &commit)?;
     }
     git.ask(&[
         "update-ref",
@@ -100,75 +106,4 @@ fn heartbeat(args: &Args) -> Result<String, Stop> {
             &parent[..10]
         )
     })
-}
-
-/// A commit that is dated before its parent is refused by a device whose clock is right.
-fn not_before_its_parent(git: &Git, parent: &str, now: jiff::Timestamp) -> Result<(), Stop> {
-    let dated = git.ask(&["show", "-s", "--no-show-signature", "--format=%ct", parent])?;
-    match dated.parse::<i64>() {
-        Ok(seconds) if seconds > now.as_second() => Err(Stop::from(anyhow::Error::msg(format!(
-            "the branch's tip {} is dated later than this machine's clock ({now}); a device would refuse a heartbeat that is \
-             older than its parent\nhint: set the clock right",
-            &parent[..10]
-        )))),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn signed_commit(
-    git: &Git,
-    args: &Args,
-    tree: &str,
-    parent: &str,
-    message: &str,
-) -> Result<String, Stop> {
-    let key = match &args.key {
-        Some(key) if !key.is_file() => {
-            return Err(usage(format!("--key: there is no file {}", key.display())));
-        }
-        // Git runs elsewhere, and hands the name on to ssh-keygen.
-        Some(key) => Some(std::path::absolute(key).map_err(|error| {
-            usage(format!(
-                "--key: {} has no full name: {error}",
-                key.display()
-            ))
-        })?),
-        None => None,
-    };
-    let setting = key
-        .as_ref()
-        .map(|key| format!("user.signingkey={}", key.display()));
-    let mut arguments = Vec::new();
-    if let Some(setting) = &setting {
-        arguments.extend(["-c", "gpg.format=ssh", "-c", setting.as_str()]);
-    }
-    arguments.extend(["commit-tree", "-S", "-p", parent, "-F", "-", tree]);
-    git.tell(&arguments, message.as_bytes()).map_err(|error| {
-        Stop::from(error.context(
-            "the heartbeat could not be signed, and the branch is as it was\nhint: name a key with --key FILE, or set git up to \
-             sign with SSH (`git config gpg.format ssh`, `git config user.signingkey ...`)",
-        ))
-    })
-}
-
-/// Pushes it, if the branch there is at the parent. Before the branch moves here, so that after a refusal both are as
-/// they were.
-fn push(git: &Git, remote: &str, full: &str, parent: &str, commit: &str) -> Result<(), Stop> {
-    if remote.starts_with('-') {
-        return Err(usage(format!("--push: `{remote}` is not a remote")));
-    }
-    let lease = format!("--force-with-lease={full}:{parent}");
-    let refspec = format!("{commit}:{full}");
-    let said = git.ask(&["push", "--porcelain", &lease, remote, &refspec]);
-    match said {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            say("note: nothing has changed here or there");
-            Err(Stop::from(error.context(format!(
-                "the heartbeat was not pushed; {remote} takes it only where its branch is at {} too\nhint: `git fetch {remote}` \
-                 and bring the branch here to where it is there",
-                &parent[..10]
-            ))))
-        }
-    }
 }

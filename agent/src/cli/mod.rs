@@ -12,6 +12,7 @@ pub mod enroll;
 mod fleet_dir;
 mod git;
 pub mod heartbeat;
+mod here;
 pub mod history;
 pub mod init;
 pub mod leave;
@@ -19,6 +20,7 @@ mod limits;
 pub mod lint;
 mod machine;
 pub mod plan;
+pub mod promote;
 mod reach;
 pub mod render;
 pub mod requests;
@@ -26,6 +28,7 @@ pub mod run;
 pub mod schema;
 pub mod show;
 mod sign;
+mod signed;
 pub mod status;
 mod stuck;
 pub mod sync;
@@ -106,6 +109,8 @@ enum Command {
     Init(init::Args),
     /// Sign for a revision to become what a branch shows next.
     Approve(approve::Args),
+    /// Make what one branch shows what another one shows next, as a signed commit.
+    Promote(promote::Args),
     /// Say that a branch is alive: a signed commit that changes nothing.
     Heartbeat(heartbeat::Args),
     /// JSON Schema of the documents, for editors.
@@ -153,6 +158,7 @@ pub fn main() -> u8 {
         Command::Render(args) => render::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Approve(args) => approve::run(&args),
+        Command::Promote(args) => promote::run(&args),
         Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Trust(args) => trust::run(&args),

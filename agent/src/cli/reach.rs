@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::control::{Line, Request};
-use super::{ConfigArgs, device};
+use super::{ConfigArgs, device, here};
 
 /// A daemon that is starting holds the lock before it listens, and a verb that works without one holds it for a moment:
 /// so long are they waited for before it is an error.
@@ -28,7 +28,7 @@ pub(super) fn reach(
 ) -> Result<Reached, device::Failure> {
     let begun = Instant::now();
     loop {
-        if let Some(line) = device::ask(args, request)? {
+        if let Some(line) = here::ask(args, request)? {
             return Ok(Reached::Answered(line));
         }
         match device::open(args, need) {
@@ -48,7 +48,7 @@ pub(super) fn enter_as_daemon(args: &ConfigArgs) -> Result<device::Entered, devi
             Err(failure)
                 if failure.is_busy()
                     && begun.elapsed() < BUSY_FOR
-                    && device::ask(args, &Request::Status)?.is_none() =>
+                    && here::ask(args, &Request::Status)?.is_none() =>
             {
                 pause();
             }

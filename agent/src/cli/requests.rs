@@ -1,7 +1,7 @@
 //! `rollback`, `pause`, `resume`: requests to the daemon, or done here where none runs.
 
 use super::control::Request;
-use super::{ConfigArgs, device};
+use super::{ConfigArgs, here};
 
 /// Back to a good revision, with no network; holds there until `resume`.
 #[derive(Debug, clap::Args)]
@@ -40,15 +40,15 @@ pub fn rollback(args: &RollbackArgs) -> u8 {
     let request = Request::Rollback {
         rev: args.rev.clone(),
     };
-    device::ask_or_do(&args.config, &request, args.json)
+    here::ask_or_do(&args.config, &request, args.json)
 }
 
 /// Runs `pause`.
 pub fn pause(args: &PauseArgs) -> u8 {
-    device::ask_or_do(&args.config, &Request::Pause, args.json)
+    here::ask_or_do(&args.config, &Request::Pause, args.json)
 }
 
 /// Runs `resume`.
 pub fn resume(args: &ResumeArgs) -> u8 {
-    device::ask_or_do(&args.config, &Request::Resume, args.json)
+    here::ask_or_do(&args.config, &Request::Resume, args.json)
 }

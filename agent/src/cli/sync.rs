@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::control::{Line, Request};
 use super::device::{Failure, Need};
-use super::{ConfigArgs, answer, device, fail};
+use super::{ConfigArgs, answer, device, fail, here};
 
 /// One pass now: asks the running daemon, or does it here where none runs.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args) -> u8 {
     match &args.from {
-        None => device::ask_or_do(&args.config, &Request::Sync, args.json),
+        None => here::ask_or_do(&args.config, &Request::Sync, args.json),
         Some(from) => {
             let config = ConfigArgs {
                 from: Some(from.clone()),
@@ -50,7 +50,7 @@ fn here(config: &ConfigArgs) -> Result<Line, Failure> {
             failure
         }
     })?;
-    device::do_here(&device, &Request::Sync)
+    here::do_here(&device, &Request::Sync)
 }
 
 /// Shows an answer, and gives back its code.

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::control::{Line, Request};
 use super::reach::{Reached, reach};
-use super::{ConfigArgs, answer, code, device, fail, show, trust_sign};
+use super::{ConfigArgs, answer, code, device, fail, here, show, trust_sign};
 
 /// The trust state of this device.
 #[derive(Debug, clap::Args)]
@@ -78,7 +78,7 @@ fn status(args: &StatusArgs) -> u8 {
 
 fn reset(args: &ResetArgs) -> u8 {
     match args.to.parse() {
-        Ok(to) => device::ask_or_do(&args.config, &Request::ResetFloor { to }, args.json),
+        Ok(to) => here::ask_or_do(&args.config, &Request::ResetFloor { to }, args.json),
         Err(error) => fail(code::USAGE, &format!("--to: {error}")),
     }
 }

@@ -5,6 +5,7 @@
 //! that same path.
 
 mod advance;
+mod begin;
 pub mod hand_over;
 mod inventory;
 mod keep;

@@ -186,6 +186,7 @@ fn waits_for(error: &EngineError) -> Waiting {
         EngineError::Down { .. }
         | EngineError::Image { .. }
         | EngineError::Refused { .. }
+        | EngineError::PortKept { .. }
         | EngineError::Failed { .. } => "registry",
     };
     Waiting::new(reason, chain(error))

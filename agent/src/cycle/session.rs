@@ -152,6 +152,8 @@ pub struct Session {
     pub held_back: RefCell<Option<String>>,
     /// When what is kept was last looked at.
     pub(super) looked: Cell<Option<super::mend::Looked>>,
+    /// When the engine was last restarted for a port that it kept.
+    pub(super) restarted_engine: Cell<Option<Instant>>,
     /// Which containers end again and again.
     pub(super) restless: RefCell<super::restless::Restless>,
     /// What trust found good before.

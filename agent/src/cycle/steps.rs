@@ -7,6 +7,7 @@ use std::time::Duration;
 use evenkeel_schema::app::OnChange;
 use evenkeel_schema::service::{Condition, Service};
 
+use super::begin::Further;
 use super::session::chain;
 use super::{Agent, Interruption};
 use crate::domain::container::ContainerSpec;
@@ -59,12 +60,14 @@ impl StepError {
                 EngineError::Down { .. }
                 | EngineError::Image { .. }
                 | EngineError::Damaged { .. }
+                | EngineError::PortKept { .. }
                 | EngineError::Failed { .. },
             )
             | Self::Begin(
                 EngineError::Down { .. }
                 | EngineError::Image { .. }
                 | EngineError::Damaged { .. }
+                | EngineError::PortKept { .. }
                 | EngineError::Failed { .. },
             )
             | Self::Files(_)
@@ -88,12 +91,14 @@ impl StepError {
                 EngineError::Down { .. }
                 | EngineError::Image { .. }
                 | EngineError::Refused { .. }
+                | EngineError::PortKept { .. }
                 | EngineError::Failed { .. },
             )
             | Self::Begin(
                 EngineError::Down { .. }
                 | EngineError::Image { .. }
                 | EngineError::Refused { .. }
+                | EngineError::PortKept { .. }
                 | EngineError::Failed { .. },
             )
             | Self::Files(_)
@@ -116,10 +121,16 @@ impl StepError {
             Self::Engine(EngineError::Damaged { .. })
             | Self::Begin(EngineError::Damaged { .. }) => "image",
             Self::Engine(
-                EngineError::Down { .. } | EngineError::Refused { .. } | EngineError::Failed { .. },
+                EngineError::Down { .. }
+                | EngineError::Refused { .. }
+                | EngineError::PortKept { .. }
+                | EngineError::Failed { .. },
             )
             | Self::Begin(
-                EngineError::Down { .. } | EngineError::Refused { .. } | EngineError::Failed { .. },
+                EngineError::Down { .. }
+                | EngineError::Refused { .. }
+                | EngineError::PortKept { .. }
+                | EngineError::Failed { .. },
             )
             | Self::Dependency(_) => "engine",
             Self::Files(_) | Self::NoContent(_) => "disk",
@@ -256,7 +267,7 @@ impl<'a, W: World> Run<'a, W> {
                 self.replace(old, spec, arm.as_deref()).await?;
             }
             Action::StartContainer { engine_id } => {
-                engine.start(engine_id).await.map_err(StepError::Begin)?;
+                self.begin(engine_id).await?;
             }
             Action::RestartContainer { id } => {
                 if let (Some(engine_id), Some(service)) = (self.ids.get(id), self.service(id)) {
@@ -332,11 +343,21 @@ impl<'a, W: World> Run<'a, W> {
         let engine = self.agent.world.engine();
         let engine_id = engine.create(spec).await.map_err(StepError::Begin)?;
         self.ids.insert(spec.id.clone(), engine_id.clone());
-        engine.start(&engine_id).await.map_err(StepError::Begin)?;
+        self.begin(&engine_id).await?;
         if let Some(policy) = arm {
             engine.set_restart(&engine_id, policy).await?;
         }
         Ok(())
+    }
+
+    async fn begin(&self, engine_id: &str) -> Result<(), StepError> {
+        let further = match self.staging {
+            // What was begun before it is not armed yet, and ends with the engine: all of it is tried again.
+            Staging::Done => Further::TryLater,
+            Staging::Now(_) => Further::TryAgain,
+        };
+        let begun = self.agent.begin(engine_id, further).await;
+        begun.map_err(StepError::Begin)
     }
 
     /// Makes a container's successor while it still runs, under a name of its own for that long: what the engine cannot
@@ -370,7 +391,7 @@ impl<'a, W: World> Run<'a, W> {
         if interim != spec.name {
             engine.rename(&next, &spec.name).await?;
         }
-        engine.start(&next).await.map_err(StepError::Begin)?;
+        self.begin(&next).await?;
         if let Some(policy) = arm {
             engine.set_restart(&next, policy).await?;
         }

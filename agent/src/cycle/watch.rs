@@ -9,6 +9,7 @@ use evenkeel_schema::name::AppName;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::begin::Further;
 use super::inventory::services_of;
 use super::prepare::Prepared;
 use super::session::chain;
@@ -170,7 +171,7 @@ impl<W: World> Agent<W> {
             let Some(container) = view.containers.get(id).and_then(|all| all.first()) else {
                 continue;
             };
-            if let Err(error) = self.world.engine().start(&container.engine_id).await {
+            if let Err(error) = self.begin(&container.engine_id, Further::TryAgain).await {
                 // The next sample sees it still standing, and the gate judges that.
                 self.session.notice(
                     &self.world,

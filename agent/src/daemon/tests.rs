@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::domain::history::{GoodRevision, Ledger, Pin};
 use crate::domain::revision::ContentId;
 
 fn good(digit: char, content: &str) -> GoodRevision {

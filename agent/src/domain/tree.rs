@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The entries of a repository's top folder that say what a device gets: nothing else is read.
+pub const READ: [&str; 5] = ["fleet.toml", "groups", "devices", "apps", "trust"];
+
 /// The documents under one tree id that were asked for: size-capped, in memory. Paths are inside the repository
 /// (`apps/mqtt/app.toml`), and come from tree objects alone, never from a ref or a checkout.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,6 +5,7 @@ mod compose;
 pub mod container;
 pub mod diff;
 mod files;
+pub mod imagined;
 mod left;
 #[cfg(test)]
 mod model;

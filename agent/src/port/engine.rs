@@ -55,6 +55,23 @@ pub enum EngineError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The engine keeps a port for a container that is gone, as after a power cut in the middle of its start. It gives the
+    /// port back to nobody until it is restarted.
+    #[error(
+        "the container engine keeps port {port} for a container that is gone, and starts none on it until the engine is restarted{}",
+        kept_by(others)
+    )]
+    PortKept {
+        /// The port on the device.
+        port: String,
+        /// Containers of others that run in the engine, by name: a restart would end them, too.
+        others: Vec<String>,
+        /// The engine's unit, where it is known and may be restarted.
+        unit: Option<&'static str>,
+        /// What the engine answered.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The engine failed while doing it.
     #[error("the container engine failed to {what}")]
     Failed {
@@ -64,6 +81,18 @@ pub enum EngineError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Why a person has to do it.
+fn kept_by(others: &[String]) -> String {
+    if others.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; it is left to you, for these are not evenkeel's and would end with it: {}",
+            others.join(", ")
+        )
+    }
 }
 
 /// The engine.

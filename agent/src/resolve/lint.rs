@@ -159,22 +159,30 @@ fn judge_devices(
         if covered.contains(name) {
             continue;
         }
-        let labels: BTreeMap<String, String> = match &group.selector {
-            Selector::All => BTreeMap::new(),
-            Selector::Labels(wanted) => wanted
-                .iter()
-                .filter_map(|(label, any)| Some((label.clone(), any.first()?.clone())))
-                .collect(),
-        };
-        let id = format!("example-{name}")
-            .parse::<DeviceId>()
-            .ok()
-            .filter(|id| !devices.contains_key(id));
+        let id = example(name, devices);
+        let labels = labels_of(group);
         if let Some(id) = id {
             covered.extend(judge(&id, &labels, &Device::default()));
         }
     }
     used
+}
+
+/// The id of a made-up device of a group; `None` where it is taken, or would not be one.
+pub(super) fn example(group: &GroupName, devices: &BTreeMap<DeviceId, Device>) -> Option<DeviceId> {
+    let id: DeviceId = format!("example-{group}").parse().ok()?;
+    (!devices.contains_key(&id)).then_some(id)
+}
+
+/// The fewest labels that a device of a group has.
+pub(super) fn labels_of(group: &Group) -> BTreeMap<String, String> {
+    match &group.selector {
+        Selector::All => BTreeMap::new(),
+        Selector::Labels(wanted) => wanted
+            .iter()
+            .filter_map(|(label, any)| Some((label.clone(), any.first()?.clone())))
+            .collect(),
+    }
 }
 
 /// Judges an app that nobody runs: its syntax, its keys, and, where nothing in it is a template, all it declares.

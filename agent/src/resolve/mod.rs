@@ -11,6 +11,7 @@ mod app;
 mod conflicts;
 pub mod declared_agent;
 mod documents;
+pub mod fleet_wide;
 pub mod guard;
 mod interpolate;
 pub mod lint;

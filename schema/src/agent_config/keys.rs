@@ -184,7 +184,15 @@ pub(super) const GUARD: &[Key] = &[
     ),
 ];
 
-pub(super) const ENGINE: &[Key] = &[key("socket", Shape::Text, "auto, or unix:///...; auto")];
+pub(super) const ENGINE: &[Key] = &[
+    key("socket", Shape::Text, "auto, or unix:///...; auto"),
+    key(
+        "restart",
+        Shape::Words(&["auto", "never"]),
+        "auto: Docker's service is restarted where it keeps a port for a container that is gone, and no container of anybody \
+         else's runs; or never",
+    ),
+];
 
 pub(super) const AGENT: &[Key] = &[key(
     "managed",

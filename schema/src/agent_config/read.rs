@@ -10,8 +10,8 @@ use super::keys::{
     AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, ROOT, SOURCE, TRUST,
 };
 use super::{
-    AgentConfig, DeviceSection, EngineSection, FileAt, FloorPolicy, GuardSection, Managed,
-    OnUnsigned, RootSection, SourceSection, StalePolicy, TrustSection, Verify,
+    AgentConfig, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy, GuardSection,
+    Managed, OnUnsigned, RootSection, SourceSection, StalePolicy, TrustSection, Verify,
 };
 use crate::diagnostic::Diagnostics;
 use crate::node::Node;
@@ -96,6 +96,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
         guard: guard.unwrap_or_default(),
         engine: engine.unwrap_or_else(|| EngineSection {
             socket: "auto".to_owned(),
+            restart: EngineRestart::Auto,
         }),
         managed: managed.unwrap_or_default(),
     })
@@ -475,8 +476,16 @@ fn engine(node: &Node, out: &mut Diagnostics) -> Option<EngineSection> {
         }
         good.then_some(text)
     });
+    let restart = decode::optional(node, "restart", out, |node, out| {
+        let words = [
+            ("auto", EngineRestart::Auto),
+            ("never", EngineRestart::Never),
+        ];
+        decode::one_of(node, &words, out)
+    });
     Some(EngineSection {
         socket: socket.unwrap_or_else(|| "auto".to_owned()),
+        restart: restart.unwrap_or_default(),
     })
 }
 

@@ -97,3 +97,42 @@ fn two_machines_of_one_image_are_two() {
         .collect();
     assert_ne!(keys[0], keys[1]);
 }
+
+#[test]
+fn an_image_may_hand_the_document_out_on_site_and_its_agent_does_not_wait_for_that() {
+    let port = evenkeel_tests::ports::Port::free();
+    let mut site = Site::new("enroll-serve", Options::default());
+    let server = evenkeel_tests::GitHttp::http(site.repo.served());
+    site.install();
+    site.configure(&server.url(), "", "");
+    site.enable();
+    site.enable_unit("evenkeel-enroll.service");
+    // As the README has it.
+    site.drop_in(
+        "evenkeel-enroll.service",
+        &format!(
+            "[Service]\nExecStart=\nExecStart=/usr/bin/evenkeel enroll --serve 127.0.0.1:{}\n",
+            port.number()
+        ),
+    );
+    let first = site.release(&(file("/etc/one.conf", "1\n", "") + QUICK));
+    site.machine.boot();
+    site.good(&first);
+    assert_eq!(
+        site.machine.property("evenkeel-enroll", "ActiveState"),
+        "active"
+    );
+    let url = format!("http://127.0.0.1:{}/", port.number());
+    let mut curl = std::process::Command::new("curl");
+    let fetched = evenkeel_tests::process::run(curl.args(["-fsS", &url]), evenkeel_tests::PATIENCE);
+    let fetched = fetched.expect_code(0).stdout;
+    assert_eq!(fetched, site.machine.ok(&["evenkeel", "enroll"]));
+    wait_for("its end", || {
+        let state = site.machine.property("evenkeel-enroll", "ActiveState");
+        (state == "inactive").then_some(())
+    });
+    assert_eq!(
+        site.machine.property("evenkeel-enroll", "Result"),
+        "success"
+    );
+}

@@ -1,11 +1,14 @@
 //! `evenkeel enroll`: an identity made on the device, the same at each call, another one on each copy of a disk.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use evenkeel_tests::process::{Output, run};
-use evenkeel_tests::{Device, FleetRepo, GitSsh, PATIENCE};
+use evenkeel_tests::ports::Port;
+use evenkeel_tests::process::{Output, Server, run};
+use evenkeel_tests::{Device, FleetRepo, GitSsh, PATIENCE, wait_for};
 use serde_json::Value;
 
 fn fleet_with_a_file() -> FleetRepo {
@@ -213,4 +216,91 @@ fn a_sealed_identity_leaves_no_readable_key_on_the_disk() {
         )
     );
     assert_eq!(device.json(&["enroll", "--json"]), answer);
+}
+
+/// What this request is answered with; empty where the connection is only closed.
+fn said(port: u16, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+#[test]
+fn somebody_on_site_fetches_the_document_once_and_nothing_else() {
+    let repo = fleet_with_a_file();
+    let device = Device::new("enroll-7", &repo.file_url(), &repo.allowed_signers());
+    let document = device.evenkeel(&["enroll"]).expect_code(0).stdout;
+    let port = Port::free();
+    let at = format!("127.0.0.1:{}", port.number());
+    let log = device.scratch().join("serve.log");
+    let mut server = Server::start(&mut device.command(&["enroll", "--serve", &at]), &log);
+    wait_for("it to serve", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains("until it is fetched, for 1h0m0s at most")
+            .then_some(())
+    });
+    let secret = std::fs::read_to_string(device.state_dir().join("identity/id_ed25519")).unwrap();
+    let secret = secret.lines().nth(2).unwrap();
+    let long = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 10_000]].concat();
+    for (request, status) in [
+        (b"POST / HTTP/1.1\r\n\r\n".as_slice(), "405"),
+        (b"GET /identity/id_ed25519 HTTP/1.1\r\n\r\n", "404"),
+        (
+            b"GET /devices/../identity/id_ed25519 HTTP/1.1\r\n\r\n",
+            "404",
+        ),
+        (b"GET /devices/enroll-8.toml HTTP/1.1\r\n\r\n", "404"),
+        (b"\x16\x03\x01\x00\r\n\r\n", "400"),
+        (&long, "431"),
+    ] {
+        let said = said(port.number(), request);
+        // A connection that is closed before all was read may lose its answer.
+        assert!(
+            said.starts_with(&format!("HTTP/1.1 {status} ")) || said.is_empty() && status == "431",
+            "{said}"
+        );
+        assert!(
+            !said.contains("ssh-ed25519") && !said.contains(secret),
+            "{said}"
+        );
+    }
+    // One that says nothing holds the next one up for some seconds only; one that goes away, not at all.
+    let silent = TcpStream::connect(("127.0.0.1", port.number())).unwrap();
+    drop(TcpStream::connect(("127.0.0.1", port.number())).unwrap());
+    assert!(server.ended().is_none());
+    let url = format!("http://{at}/devices/enroll-7.toml");
+    let fetched = run(Command::new("curl").args(["-fsS", &url]), PATIENCE).expect_code(0);
+    assert_eq!(fetched.stdout, document);
+    drop(silent);
+    wait_for("its end", || server.ended());
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("fetched by 127.0.0.1"), "{text}");
+    assert!(TcpStream::connect(("127.0.0.1", port.number())).is_err());
+
+    // The public key alone, and nobody at all.
+    let mut server = Server::start(&mut device.command(&["enroll", "--serve", &at]), &log);
+    let url = format!("http://{at}/public_key");
+    let fetched = wait_for("the public key", || {
+        let said = run(Command::new("curl").args(["-fsS", &url]), PATIENCE);
+        (said.code == Some(0)).then_some(said.stdout)
+    });
+    assert!(document.contains(fetched.trim()), "{fetched}");
+    wait_for("its end", || server.ended());
+    let late = device
+        .evenkeel(&["enroll", "--serve", &at, "--serve-for", "1s"])
+        .expect_code(0);
+    assert!(
+        late.stderr.contains("nobody has fetched it"),
+        "{}",
+        late.text()
+    );
+    let wrong = device
+        .evenkeel(&["enroll", "--serve", "192.0.2.1:1"])
+        .expect_code(1);
+    assert!(wrong.stderr.contains("0.0.0.0:"), "{}", wrong.text());
+    device
+        .evenkeel(&["enroll", "--serve", "somewhere"])
+        .expect_code(2);
 }

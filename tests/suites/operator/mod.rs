@@ -1,9 +1,10 @@
-//! The operator's side, with real git and real keys: `init` and its hook, `approve`, `heartbeat`.
+//! The operator's side, with real git and real keys: `init` and its hook, `approve`, `heartbeat`, `promote`.
 
 mod approve;
 mod heartbeat;
 mod hook;
 mod init;
+mod promote;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -325,31 +325,76 @@ fn another_prefix_is_one_that_the_unit_names_and_uninstalling_leaves_only_config
     );
 }
 
-#[test]
-fn the_man_page_lists_every_command_and_no_other() {
+/// The commands of the page, each with its options.
+fn of_the_page() -> BTreeMap<String, BTreeSet<String>> {
     let page = std::fs::read_to_string(repository().join("packaging/evenkeel.1")).unwrap();
     let section = page.split(".SH COMMANDS").nth(1).unwrap();
     let section = section.split(".SH ").next().unwrap();
-    let mut listed: Vec<&str> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix(".B "))
-        .collect();
-    listed.sort_unstable();
+    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let (mut command, mut inside) = (String::new(), false);
+    for line in section.lines() {
+        match line.split_once(' ') {
+            None if line == ".RS" => inside = true,
+            None if line == ".RE" => inside = false,
+            Some((".B", name)) if !inside => {
+                command = name.to_owned();
+                assert!(
+                    listed.insert(command.clone(), BTreeSet::new()).is_none(),
+                    "{name} twice"
+                );
+            }
+            Some((".B" | ".BI", option)) if inside && option.starts_with(r"\-\-") => {
+                let name = option.split(' ').next().unwrap().replace('\\', "");
+                listed.get_mut(&command).unwrap().insert(name);
+            }
+            Some(_) | None => {}
+        }
+    }
+    listed
+}
+
+/// The commands below this one, or it alone, each with its options, as the program says them.
+fn of_the_program(command: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let help = output(
         evenkeel_tests::device::binary().to_str().unwrap(),
-        &["--help"],
+        &[command, &["-h"]].concat(),
     );
-    let commands = help.split("Commands:\n").nth(1).unwrap();
-    let mut commands: Vec<&str> = commands
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("  "))
-        .filter(|line| !line.starts_with(' '))
-        .filter_map(|line| line.split(' ').next())
-        .filter(|name| *name != "help")
-        .collect();
-    commands.sort_unstable();
-    assert_eq!(listed, commands);
+    let names = |title: &str| -> Vec<&str> {
+        let section = help
+            .split(&format!("{title}:\n"))
+            .nth(1)
+            .unwrap_or_default();
+        section
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .map(|line| {
+                line.trim_start_matches("  -h, ")
+                    .trim_start_matches("  -V, ")
+                    .trim_start()
+            })
+            .filter_map(|line| line.split(' ').next())
+            .collect()
+    };
+    let below = names("Commands");
+    if below.is_empty() {
+        let options = names("Options").into_iter();
+        let options = options.filter(|name| name.starts_with("--") && *name != "--help");
+        return BTreeMap::from([(command.join(" "), options.map(str::to_owned).collect())]);
+    }
+    let below = below.into_iter().filter(|name| *name != "help");
+    below
+        .flat_map(|name| of_the_program(&[command, &[name]].concat()))
+        .collect()
+}
+
+#[test]
+fn the_man_page_lists_every_command_and_option_and_no_other() {
+    let (page, program) = (of_the_page(), of_the_program(&[]));
+    assert!(
+        program.len() > 20 && program["enroll"].contains("--serve"),
+        "{program:?}"
+    );
+    assert_eq!(page, program);
 }
 
 #[test]

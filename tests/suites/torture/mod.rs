@@ -8,6 +8,7 @@ mod corrupt;
 pub(crate) mod disk;
 mod engine;
 mod images;
+mod kept_port;
 mod network;
 mod power;
 mod sigkill;

@@ -250,6 +250,7 @@ impl BollardEngine {
                 // A program that is not in the container, or a container that just ended: the test did not pass.
                 error @ (EngineError::Refused { .. }
                 | EngineError::Failed { .. }
+                | EngineError::PortKept { .. }
                 | EngineError::Damaged { .. }
                 | EngineError::Image { .. }) => Ok(Passed::No(format!(
                     "could not be run: {}",

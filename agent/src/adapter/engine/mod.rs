@@ -13,6 +13,7 @@ mod create;
 mod facts;
 mod health;
 mod judge;
+mod kept_port;
 mod observe;
 mod pull;
 mod replace;
@@ -32,6 +33,7 @@ use bollard::query_parameters::{
     KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
     RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
+use evenkeel_schema::agent_config::EngineRestart;
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::{AppName, DeviceId};
 use evenkeel_schema::service::{Network, Service, Volume};
@@ -77,6 +79,7 @@ pub struct BollardEngine {
     probes: RefCell<BTreeMap<String, health::Probe>>,
     settled: settled::Settled,
     known: RefCell<BTreeMap<String, replace::Known>>,
+    restart: EngineRestart,
 }
 
 /// A connection and what answers there.
@@ -144,7 +147,15 @@ impl BollardEngine {
             probes: RefCell::new(BTreeMap::new()),
             settled: settled::Settled::default(),
             known: RefCell::new(BTreeMap::new()),
+            restart: EngineRestart::default(),
         }
+    }
+
+    /// What the owner lets be done with an engine that only a restart mends.
+    #[must_use]
+    pub fn restarting(mut self, restart: EngineRestart) -> Self {
+        self.restart = restart;
+        self
     }
 
     /// Writes down in the state directory which images are known to be whole.
@@ -403,6 +414,12 @@ impl Engine for BollardEngine {
                 client.docker.start_container(engine_id, None),
             )
             .await;
+        let started = match started {
+            Err(error @ EngineError::Refused { .. }) => {
+                Err(self.kept_port(&client.docker, client.kind, error).await)
+            }
+            other => other,
+        };
         match started {
             Err(error @ (EngineError::Refused { .. } | EngineError::Failed { .. })) => {
                 let found = self.inspect(&client.docker, engine_id).await.ok();

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use self::document::{App, TakenFile, apps_of};
 use super::control::{Line, Request};
 use super::device::{self, Failure};
-use super::{ConfigArgs, answer, code, fail};
+use super::{ConfigArgs, answer, code, fail, here};
 use crate::adapter::durable;
 use crate::adapter::engine::{BollardEngine, Stranger};
 use crate::domain::observed::RunState;
@@ -271,7 +271,7 @@ fn take(args: &Args, strangers: &[Stranger]) -> Result<(), Failure> {
             engine_id: engine_id.clone(),
             service: id.clone(),
         };
-        match device::ask_or_do_here(&args.config, &request)? {
+        match here::ask_or_do_here(&args.config, &request)? {
             Line::Answer { code: 0, .. } => {}
             Line::Answer { text, .. } | Line::Event(text) => return Err(Failure::failed(text)),
         }

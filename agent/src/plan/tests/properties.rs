@@ -303,4 +303,18 @@ proptest! {
         }
         prop_assert_eq!(device.plan(&second, mode), plan);
     }
+
+    /// What a promotion is told to change is what a device that stands at the first state then does.
+    #[test]
+    fn what_sets_two_states_apart_is_what_a_device_would_do(first in any_state(), second in any_state()) {
+        let mut device = Device::new(BTreeMap::new());
+        device.converge(&first, Mode::Keep);
+        let told = |plan: &Plan| -> Vec<(String, String)> {
+            plan.steps.iter().map(|step| (step.action.verb().to_owned(), step.resource.to_string())).collect()
+        };
+        let imagined = imagined::between(&first, &second);
+        prop_assert_eq!(&imagined.blocked, &[]);
+        prop_assert_eq!(told(&imagined), told(&device.plan(&second, Mode::Keep)));
+        prop_assert_eq!(imagined::between(&second, &second), Plan::default());
+    }
 }

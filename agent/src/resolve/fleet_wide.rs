@@ -1,0 +1,107 @@
+//! Every device of a fleet at once: for verbs that tell what a tree means to all of them.
+//!
+//! Devices are those with a document, and one made up for each group that none of them is in: what is known of devices whose
+//! labels stand in their own agent.toml alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evenkeel_schema::device::{self, Device};
+use evenkeel_schema::diagnostic::Diagnostics;
+use evenkeel_schema::fleet::Fleet;
+use evenkeel_schema::group::Group;
+use evenkeel_schema::name::{DeviceId, GroupName};
+
+use super::{documents, lint, read_fleet, read_groups, resolve, select};
+use crate::domain::desired::Resolved;
+use crate::domain::tree::Tree;
+
+/// A tree, read as far as all devices need it.
+#[derive(Debug)]
+pub struct FleetWide<'t> {
+    tree: &'t Tree,
+    fleet: Fleet,
+    groups: BTreeMap<GroupName, Group>,
+    devices: BTreeMap<DeviceId, Device>,
+}
+
+impl<'t> FleetWide<'t> {
+    /// Reads fleet.toml, the groups and the devices' documents.
+    ///
+    /// # Errors
+    /// Every problem of those.
+    pub fn read(tree: &'t Tree) -> Result<Self, Diagnostics> {
+        let mut out = Diagnostics::new();
+        let Some(fleet) = read_fleet(tree, &mut out) else {
+            return Err(out);
+        };
+        let groups = read_groups(tree, &mut out);
+        let mut devices = BTreeMap::new();
+        for (path, id) in documents::named::<DeviceId>(tree, "devices", &mut out) {
+            if let Some(bytes) = documents::file(tree, &path, &mut out)
+                && let Some(device) = device::parse(&path, bytes, &mut out)
+            {
+                devices.insert(id, device);
+            }
+        }
+        out.into_result(Self {
+            tree,
+            fleet,
+            groups,
+            devices,
+        })
+    }
+
+    /// The devices with a document.
+    pub fn declared(&self) -> impl Iterator<Item = &DeviceId> {
+        self.devices.keys()
+    }
+
+    /// The groups that no device with a document is in, each with the id of its made-up device.
+    #[must_use]
+    pub fn examples(&self) -> BTreeMap<DeviceId, GroupName> {
+        let mut covered: BTreeSet<&GroupName> = BTreeSet::new();
+        for device in self.devices.values() {
+            for (name, group) in &self.groups {
+                if !covered.contains(name) && group.selector.matches(&device.labels) {
+                    covered.insert(name);
+                }
+            }
+        }
+        self.groups
+            .keys()
+            .filter(|name| !covered.contains(name))
+            .filter_map(|name| Some((lint::example(name, &self.devices)?, name.clone())))
+            .collect()
+    }
+
+    /// What a device should be: one with a document, one made up for a group, or one that the tree does not know.
+    ///
+    /// # Errors
+    /// Every problem of its apps.
+    pub fn resolve(
+        &self,
+        id: &DeviceId,
+        example: Option<&GroupName>,
+    ) -> Result<Resolved, Diagnostics> {
+        let labels = example
+            .and_then(|name| self.groups.get(name))
+            .map(lint::labels_of)
+            .unwrap_or_default();
+        let unknown = Device::default();
+        let device = self.devices.get(id).unwrap_or(&unknown);
+        let selection = select(id, &labels, self.fleet.clone(), &self.groups, device);
+        resolve(&selection, self.tree)
+    }
+
+    /// Whether the tree knows a device by a document.
+    #[must_use]
+    pub fn knows(&self, id: &DeviceId) -> bool {
+        self.devices.contains_key(id)
+    }
+
+    /// The fleet's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.fleet.name
+    }
+}
