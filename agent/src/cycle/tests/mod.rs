@@ -9,6 +9,7 @@
 mod device;
 mod floor;
 mod images;
+mod kept_port;
 mod limits;
 mod line;
 mod pulls;

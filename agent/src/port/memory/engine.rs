@@ -83,6 +83,10 @@ pub(crate) struct MemoryEngine {
     pub(crate) hanging: RefCell<BTreeSet<String>>,
     /// How often a pull was begun.
     pub(crate) pulls: Cell<u64>,
+    /// Whether it keeps a port for nobody, and so starts no container.
+    pub(crate) kept: Rc<Cell<bool>>,
+    /// Containers of others that run in it.
+    pub(crate) others: RefCell<Vec<String>>,
     made: Cell<u64>,
     started: Cell<u64>,
 }
@@ -112,6 +116,8 @@ impl MemoryEngine {
             hanging: RefCell::default(),
             pulls: Cell::new(0),
             pieces: Cell::new((1, Duration::ZERO)),
+            kept: Rc::default(),
+            others: RefCell::default(),
             made: Cell::new(0),
             started: Cell::new(0),
         }
@@ -137,6 +143,8 @@ impl MemoryEngine {
             hanging: self.hanging.clone(),
             pulls: self.pulls.clone(),
             pieces: self.pieces.clone(),
+            kept: Rc::new(Cell::new(self.kept.get())),
+            others: self.others.clone(),
             made: self.made.clone(),
             started: self.started.clone(),
         };

@@ -43,14 +43,13 @@ impl MemoryWorld {
     pub(crate) fn new() -> Rc<Self> {
         let faults = Rc::new(Faults::default());
         let cut = Rc::new(Cell::new(false));
+        let engine = MemoryEngine::new(Rc::clone(&faults), Rc::clone(&cut));
         let world = Self {
-            source: MemorySource::new(Rc::clone(&faults), Rc::clone(&cut)),
-            engine: MemoryEngine::new(Rc::clone(&faults), cut),
+            source: MemorySource::new(Rc::clone(&faults), cut),
+            units: MemoryUnits::new(Rc::clone(&faults), &engine),
+            engine,
             files: MemoryFiles::new(Rc::clone(&faults)),
             journal: MemoryJournal::new(Rc::clone(&faults)),
-            units: MemoryUnits {
-                faults: Rc::clone(&faults),
-            },
             probes: MemoryProbes {
                 faults: Rc::clone(&faults),
                 failing: RefCell::default(),
@@ -73,14 +72,13 @@ impl MemoryWorld {
     pub(crate) fn copy(&self) -> Rc<Self> {
         let faults = Rc::new(Faults::default());
         let cut = Rc::new(Cell::new(false));
+        let engine = self.engine.copy(Rc::clone(&faults), Rc::clone(&cut));
         Rc::new(Self {
-            source: self.source.copy(Rc::clone(&faults), Rc::clone(&cut)),
-            engine: self.engine.copy(Rc::clone(&faults), cut),
+            source: self.source.copy(Rc::clone(&faults), cut),
+            units: MemoryUnits::new(Rc::clone(&faults), &engine),
+            engine,
             files: self.files.copy(Rc::clone(&faults)),
             journal: self.journal.copy(Rc::clone(&faults)),
-            units: MemoryUnits {
-                faults: Rc::clone(&faults),
-            },
             probes: MemoryProbes {
                 faults: Rc::clone(&faults),
                 failing: self.probes.failing.clone(),
@@ -109,17 +107,31 @@ impl MemoryWorld {
 #[derive(Debug)]
 pub(crate) struct MemoryUnits {
     faults: Rc<Faults>,
+    /// The engine's: `docker.service` gives back what it keeps.
+    kept: Rc<Cell<bool>>,
 }
 
 impl MemoryUnits {
+    fn new(faults: Rc<Faults>, engine: &MemoryEngine) -> Self {
+        Self {
+            faults,
+            kept: Rc::clone(&engine.kept),
+        }
+    }
+
     fn act(&self, verb: &'static str, unit: &str) -> Result<(), UnitsError> {
         let broken = |cause: std::io::Error| UnitsError {
             verb,
             unit: unit.to_owned(),
             why: cause.to_string(),
         };
-        self.faults
-            .effect(format!("{verb} {unit}"), || Ok(()), broken)
+        let act = || {
+            if unit == "docker.service" {
+                self.kept.set(false);
+            }
+            Ok(())
+        };
+        self.faults.effect(format!("{verb} {unit}"), act, broken)
     }
 }
 

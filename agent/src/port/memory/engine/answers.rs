@@ -224,6 +224,14 @@ impl Engine for MemoryEngine {
     async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
         self.change(format!("start {engine_id}"), || {
             self.is_there(engine_id, "start")?;
+            if self.kept.get() {
+                return Err(EngineError::PortKept {
+                    port: "8080".to_owned(),
+                    others: self.others.borrow().clone(),
+                    unit: Some("docker.service"),
+                    cause: "port is already allocated".into(),
+                });
+            }
             let running = self.containers.borrow()[engine_id].state == RunState::Running;
             if !running {
                 self.begin(engine_id);
