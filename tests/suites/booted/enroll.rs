@@ -136,3 +136,59 @@ fn an_image_may_hand_the_document_out_on_site_and_its_agent_does_not_wait_for_th
         "success"
     );
 }
+
+#[test]
+fn a_sealed_identity_is_made_at_the_first_boot_and_opens_the_remote_at_each_one() {
+    let mut site = Site::new("enroll-sealed", Options::default());
+    let server = GitSsh::start(&site.repo.bare());
+    site.install();
+    site.configure(
+        &server.url(),
+        "",
+        "ssh_key = \"credential:evenkeel-identity\"\nknown_hosts = \"/etc/evenkeel/known_hosts\"",
+    );
+    site.machine
+        .copy(&server.known_hosts(), "/etc/evenkeel/known_hosts", 0o644);
+    site.enable();
+    site.enable_unit("evenkeel-enroll.service");
+    site.drop_in(
+        "evenkeel-enroll.service",
+        "[Service]\nExecStart=\nExecStart=/usr/bin/evenkeel enroll --seal host\n",
+    );
+    let sealed = "/var/lib/evenkeel/identity/id_ed25519.cred";
+    site.drop_in(
+        "evenkeel.service",
+        &format!("[Service]\nLoadCredentialEncrypted=evenkeel-identity:{sealed}\n"),
+    );
+    let first = site.release(&(file("/etc/one.conf", "1\n", "") + QUICK));
+    site.machine.boot();
+    let key = wait_for("the document in the journal", || journal(&site));
+    // The document names the line of the drop-in.
+    let log = site.machine.log("evenkeel-enroll");
+    let line = format!("LoadCredentialEncrypted=evenkeel-identity:{sealed}");
+    assert!(log.contains(&line), "{log}");
+    server.authorize(&key);
+    site.good(&first);
+    let found = site.machine.run(&[
+        "grep",
+        "-rl",
+        "OPENSSH PRIVATE KEY",
+        "/var/lib/evenkeel",
+        "/etc/evenkeel",
+    ]);
+    assert_eq!(found.stdout, "", "no readable key is on the disk");
+
+    site.machine.power_off();
+    site.machine.boot();
+    let second = site.release(&(file("/etc/one.conf", "2\n", "") + QUICK));
+    site.good(&second);
+    // A bit of it turned over: it is not opened, and nothing else takes its place.
+    site.systemctl(&["stop", "evenkeel"]);
+    let path = site.machine.path(sealed);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] = if bytes[middle] == b'A' { b'B' } else { b'A' };
+    std::fs::write(&path, bytes).unwrap();
+    let said = site.machine.run(&["systemctl", "start", "evenkeel"]);
+    assert_ne!(said.code, Some(0), "{}", said.text());
+}
