@@ -367,12 +367,13 @@ fn of_the_program(command: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
         section
             .lines()
             .take_while(|line| !line.is_empty())
-            .map(|line| {
-                line.trim_start_matches("  -h, ")
-                    .trim_start_matches("  -V, ")
-                    .trim_start()
+            .map(str::trim_start)
+            // `-h, --help`: the long name is the one.
+            .map(|line| match line.split_once(", --") {
+                Some((short, _)) if short.len() == 2 => &line[short.len() + 2..],
+                Some(_) | None => line,
             })
-            .filter_map(|line| line.split(' ').next())
+            .filter_map(|line| line.split([' ', '[']).next())
             .collect()
     };
     let below = names("Commands");

@@ -6,6 +6,7 @@
     reason = "a test may stop at a surprise"
 )]
 
+mod adopted;
 mod device;
 mod floor;
 mod images;

@@ -199,6 +199,13 @@ impl MemoryEngine {
             .insert("a-strangers".to_owned(), stranger);
     }
 
+    /// A container of ours is from now on one that somebody made by hand: it has no label that says whose it is.
+    pub(crate) fn unlabel(&self, engine_id: &str) {
+        let mut containers = self.containers.borrow_mut();
+        let one = containers.get_mut(engine_id).expect("it is there");
+        one.spec.device = "a-person".parse().expect("a device's name");
+    }
+
     /// All that is not ours, whole.
     pub(crate) fn strangers(&self, device: &DeviceId) -> String {
         let containers = self.containers.borrow();

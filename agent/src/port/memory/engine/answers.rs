@@ -22,7 +22,7 @@ impl Engine for MemoryEngine {
         &self,
         device: &DeviceId,
         images: &[ImageRef],
-        _adopted: &BTreeMap<String, ServiceId>,
+        adopted: &BTreeMap<String, ServiceId>,
     ) -> Result<EngineView, EngineError> {
         self.look("observe")?;
         if self.hangs.get() {
@@ -30,15 +30,20 @@ impl Engine for MemoryEngine {
         }
         let mut view = EngineView::default();
         for (engine_id, one) in self.containers.borrow().iter() {
-            if one.spec.device != *device {
+            let is_ours = one.spec.device == *device;
+            let Some(id) = adopted
+                .get(engine_id)
+                .or_else(|| is_ours.then_some(&one.spec.id))
+            else {
                 view.foreign_container_names.push(one.spec.name.clone());
                 continue;
-            }
+            };
             let image = &one.spec.service.image;
             let seen = ObservedContainer {
                 engine_id: engine_id.clone(),
                 name: one.spec.name.clone(),
-                config: Some(one.spec.config.clone()),
+                // What is no label of ours does not say what it was made from.
+                config: is_ours.then(|| one.spec.config.clone()),
                 image_id: image_id(image.as_str()),
                 state: one.state.clone(),
                 restart: one.restart.clone(),
@@ -48,10 +53,7 @@ impl Engine for MemoryEngine {
                 health: self.health_of(&one.spec.service),
                 facts: one.facts.clone(),
             };
-            view.containers
-                .entry(one.spec.id.clone())
-                .or_default()
-                .push(seen);
+            view.containers.entry(id.clone()).or_default().push(seen);
         }
         view.foreign_container_names
             .extend(self.foreign.borrow().iter().cloned());
