@@ -3,8 +3,8 @@
 #
 #     packaging/prerequisites.sh git engine
 #
-# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, oci,
-# lintian, cross, zig, qemu-user, lint.
+# Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image,
+# guest-arm64, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -94,6 +94,33 @@ command -v mkfs.ext4|e2fsprogs
 command -v strip|binutils
 EOF
             ;;
+        # A disk image for arm64: Debian, programs of another architecture, file systems in files.
+        image) cat <<'EOF'
+command -v mmdebstrap|mmdebstrap
+command -v git|git
+test "$(uname -m)" = aarch64 -o -x /usr/libexec/qemu-binfmt/aarch64-binfmt-P -a -e /usr/lib/binfmt.d/qemu-aarch64.conf|qemu-user-static
+command -v sfdisk|fdisk
+command -v mkfs.vfat|dosfstools
+command -v mcopy|mtools
+command -v mke2fs|e2fsprogs
+command -v unshare|util-linux
+command -v systemctl|systemd
+test -x /usr/bin/python3|python3
+test "$(id -u)" = 0 || command -v newuidmap|uidmap
+EOF
+            ;;
+        # A machine that boots it.
+        guest-arm64) cat <<'EOF'
+command -v qemu-system-aarch64|qemu-system-arm
+test -e /usr/share/AAVMF/AAVMF_CODE.fd|qemu-efi-aarch64
+EOF
+            ;;
+        # What judges the snippets for other tools.
+        first-boot) cat <<'EOF'
+command -v cloud-init|cloud-init
+command -v ignition-validate|ignition
+EOF
+            ;;
         # What makes the packages. cargo-deb comes from crates.io: see below.
         deb) cat <<'EOF'
 command -v dpkg-deb|dpkg
@@ -139,7 +166,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, deb, rpm, oci, lintian, cross, zig, qemu-user, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image, guest-arm64, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint)" >&2
             exit 2
             ;;
     esac

@@ -4,6 +4,7 @@
 //! What a package does under a booted systemd is shown elsewhere; here nothing is started but in containers.
 
 mod contents;
+mod disk;
 mod elsewhere;
 mod image;
 mod recipes;
