@@ -131,8 +131,11 @@ build() {
     local target
     for target in "${targets[@]}"; do
         local own=("${all[@]}")
-        # Thumb-2: every ARMv7 has it, and the program is a quarter smaller.
-        case "$target" in armv7-*) own+=(-C target-feature=+thumb-mode) ;; esac
+        # Thumb-2: every ARMv7 has it, and the program is a quarter smaller. Runs of instructions that stand in many places
+        # become functions of their own, which on 64-bit ARM is so anyway.
+        case "$target" in
+            armv7-*) own+=(-C target-feature=+thumb-mode -C llvm-args=-enable-machine-outliner=always) ;;
+        esac
         options+=(--target "$target" --config "target.$target.rustflags=[$(printf '"%s",' "${own[@]}")]")
     done
     env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS "$tools/bin/cargo-zigbuild" zigbuild "${options[@]}" "$@" </dev/null
