@@ -106,7 +106,7 @@ command -v mke2fs|e2fsprogs
 command -v unshare|util-linux
 command -v systemctl|systemd
 test -x /usr/bin/python3|python3
-test "$(id -u)" = 0 || command -v newuidmap|uidmap
+test "$(id -u)" = 0 -o -x /usr/bin/newuidmap|uidmap
 EOF
             ;;
         # A machine that boots it.
