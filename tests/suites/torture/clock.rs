@@ -181,11 +181,19 @@ fn somewhen(chance: &mut fastrand::Rng) -> String {
 
 /// `status`, for people, shows no wait of hours or years.
 fn status_is_sane(device: &Device) -> Result<(), String> {
-    let said = device.evenkeel(&["status"]).expect_code(0).stdout;
-    let line = said
-        .lines()
-        .find(|line| line.starts_with("Last poll"))
-        .ok_or_else(|| format!("no last poll: {said}"))?;
+    let end = Instant::now() + SOON;
+    let line = loop {
+        let said = device.evenkeel(&["status"]).expect_code(0).stdout;
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("Last poll"))
+            .ok_or_else(|| format!("no last poll: {said}"))?;
+        // In the first pass there is no plan for a next one yet.
+        if !line.ends_with("next not planned") || Instant::now() > end {
+            break line.to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
     let next = line.rsplit("next ").next().unwrap_or_default();
     let is_short = next.starts_with("in ") && !next.contains('d') && !next.contains('h');
     if next == "now" || is_short {
