@@ -4,10 +4,10 @@
 #     tests/image.sh [--cuts N] [--seed N]        one cut unless told otherwise
 #
 # packaging/image/build.sh makes the image, with an app's image and the first revision in it; QEMU boots it by UEFI, with a
-# Raspberry Pi 3's processor (no KVM is needed, and no ARM machine). A board with no network card has to become Ready at the
-# revision that came with it; with a cable, and a git server here, at the commits that follow; after its power was cut in the
-# middle of one, at a revision no older than the last that was good, and then at the tip. A second board of the same image has
-# to be somebody else.
+# Raspberry Pi 3's processor (no KVM is needed, and no ARM machine). Two boards with no network card have to get to the
+# revision that came with them, healthy and good, and to be two. One of them, with a cable and a git server here, has to become
+# Ready at the commits that follow; and after its power was cut in the middle of one, to be up at a revision no older than
+# the last that was good, and then Ready at the tip.
 #
 # The first run bootstraps Debian for arm64, some ten minutes, and keeps it in the target directory (guest-arm64/; remove that to
 # have it made anew), and builds the agent with the profile `cross-test`; EVENKEEL_ARM_PROFILE=release takes the one that

@@ -31,7 +31,7 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/lib/beside/shell
 Restart=always
-RestartSec=1
+RestartSec=5
 [Install]
 WantedBy=multi-user.target
 ";

@@ -57,6 +57,26 @@ pub(super) fn enter_as_daemon(args: &ConfigArgs) -> Result<device::Entered, devi
     }
 }
 
+/// Opens the device in this process or not at all: a daemon is not asked. A verb that holds the lock for a moment is waited for.
+pub(super) fn open_here(
+    args: &ConfigArgs,
+    need: device::Need,
+) -> Result<device::Device, device::Failure> {
+    let begun = Instant::now();
+    loop {
+        match device::open(args, need) {
+            Err(failure)
+                if failure.is_busy()
+                    && begun.elapsed() < BUSY_FOR
+                    && here::ask(args, &Request::Status)?.is_none() =>
+            {
+                pause();
+            }
+            opened => return opened,
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "no runtime runs here meanwhile")]
 fn pause() {
     std::thread::sleep(PAUSE);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::control::{Line, Request};
 use super::device::{Failure, Need};
-use super::{ConfigArgs, answer, device, fail, here};
+use super::reach::open_here;
+use super::{ConfigArgs, answer, fail, here};
 
 /// One pass now: asks the running daemon, or does it here where none runs.
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,7 @@ pub fn run(args: &Args) -> u8 {
 /// A pass by this process alone: a running daemon has remotes of its own.
 fn here(config: &ConfigArgs) -> Result<Line, Failure> {
     crate::telemetry::install(crate::telemetry::Format::Text);
-    let device = device::open(config, Need::Trust).map_err(|failure| {
+    let device = open_here(config, Need::Trust).map_err(|failure| {
         if failure.is_busy() {
             Failure::failed(format!(
                 "{failure}\nhint: --from works while no daemon runs: systemctl stop evenkeel"
