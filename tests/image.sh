@@ -9,7 +9,7 @@
 # Ready at the commits that follow; and after its power was cut in the middle of one, to be up at a revision no older than
 # the last that was good, and then Ready at the tip.
 #
-# The first run bootstraps Debian for arm64, some ten minutes, and keeps it in the target directory (guest-arm64/; remove that to
+# The first run bootstraps Debian for arm64, up to half an hour, and keeps it in the target directory (guest-arm64/; remove that to
 # have it made anew), and builds the agent with the profile `cross-test`; EVENKEEL_ARM_PROFILE=release takes the one that
 # devices get. Needs root.
 set -euo pipefail
