@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
 profile=${EVENKEEL_TEST_PROFILE:-dev}
 # Which suites of which processors: as much as some minutes are good for.
-ARM=(aarch64:some armv7:core)
+ARM=(armv7:core)
 
 # --- inside: the engines run -----------------------------------------------------------------------------------------
 
