@@ -541,6 +541,8 @@ fn a_daemon_that_follows_one_update_after_another_keeps_no_descriptor_and_no_thr
     let url = server.url();
     let mut rig = Rig::new(world, url, source, Services::Two, seed());
     let daemon = rig.world.device.spawn_daemon();
+    // Before anything has been good there is nothing to go back to.
+    assert_eq!(rig.look(&daemon), Ok(Ended::New));
     let mut tally = Tally::new("update after update in one process");
     let mut most = None;
     for number in 0..Scale::asked().of(6, 120) {
