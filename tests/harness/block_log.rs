@@ -310,6 +310,17 @@ pub struct LoggedDisk {
     base: Disk,
 }
 
+/// What has QEMU write down all that its machine's disk is told: `on.img` where it runs, under the node `disk`, beside
+/// `log.img`. Flushes end in the log, for this machine itself loses no power.
+pub const OF_A_MACHINE: [&str; 6] = [
+    "-blockdev",
+    "driver=file,node-name=data,filename=on.img,cache.no-flush=on",
+    "-blockdev",
+    "driver=file,node-name=log,filename=log.img,cache.no-flush=on",
+    "-blockdev",
+    "driver=blklogwrites,node-name=disk,file=data,log=log,log-super-update-interval=1",
+];
+
 impl LoggedDisk {
     /// A new disk with a new file system, mounted at `at`; its images and its log lie in `dir`.
     ///

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use evenkeel_tests::PATIENCE;
-use evenkeel_tests::block_log::{BlockLog, Cut, Flush};
+use evenkeel_tests::block_log::{BlockLog, Cut, Flush, OF_A_MACHINE};
 use evenkeel_tests::ports::Port;
 use evenkeel_tests::process::{Server, run};
 
@@ -122,19 +122,7 @@ impl Board {
             .arg("-drive")
             .arg(format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"))
             .args(["-drive", "if=pflash,format=raw,file=variables.fd"])
-            // Flushes end in the log: this machine itself loses no power.
-            .args([
-                "-blockdev",
-                "driver=file,node-name=data,filename=on.img,cache.no-flush=on",
-            ])
-            .args([
-                "-blockdev",
-                "driver=file,node-name=log,filename=log.img,cache.no-flush=on",
-            ])
-            .args([
-                "-blockdev",
-                "driver=blklogwrites,node-name=disk,file=data,log=log,log-super-update-interval=1",
-            ])
+            .args(OF_A_MACHINE)
             // Each in a slot of its own, cable or not: the firmware knows a disk by its slot.
             .args([
                 "-device",

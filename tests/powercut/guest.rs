@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use evenkeel_tests::PATIENCE;
-use evenkeel_tests::block_log::{BlockLog, Cut, Flush};
+use evenkeel_tests::block_log::{BlockLog, Cut, Flush, OF_A_MACHINE};
 use evenkeel_tests::mounted::{Filesystem, Mounted};
 use evenkeel_tests::ports::Port;
 use evenkeel_tests::process::{Server, run};
@@ -106,7 +106,6 @@ impl Guest {
     pub(crate) fn start(&mut self) {
         copy(&self.off(), &self.work.join("on.img"));
         std::fs::File::create(self.work.join("log.img")).unwrap();
-        // Flushes end in the log: this machine itself loses no power.
         let mut command = Command::new("qemu-system-x86_64");
         command
             .current_dir(&self.work)
@@ -118,18 +117,7 @@ impl Guest {
             .arg(&self.initrd)
             // no_timer_check: an emulated timer that is late on a busy machine is no broken one.
             .args(["-append", "root=LABEL=root rw console=ttyS0 no_timer_check panic=-1 apparmor=0 systemd.mask=serial-getty@ttyS0.service systemd.mask=e2scrub_reap.service loglevel=4 systemd.default_timeout_start_sec=900"])
-            .args([
-                "-blockdev",
-                "driver=file,node-name=data,filename=on.img,cache.no-flush=on",
-            ])
-            .args([
-                "-blockdev",
-                "driver=file,node-name=log,filename=log.img,cache.no-flush=on",
-            ])
-            .args([
-                "-blockdev",
-                "driver=blklogwrites,node-name=disk,file=data,log=log,log-super-update-interval=1",
-            ])
+            .args(OF_A_MACHINE)
             .args(["-device", "virtio-blk-pci,drive=disk,write-cache=on"])
             .args([
                 "-device",

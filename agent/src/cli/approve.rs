@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::git::{Git, Stop, say, usage};
+use super::git::{Git, Stop, missing, parse, say, usage};
 use super::sign::SigningKey;
 use super::{answer, code, fail};
 use crate::adapter::git_local::LocalRepository;
@@ -205,11 +205,6 @@ fn base(git: &Git, args: &Args, full: &str) -> Result<Base, Stop> {
     }
 }
 
-fn parse(name: &str, id: &str) -> Result<CommitId, Stop> {
-    id.parse()
-        .map_err(|_| usage(format!("`{name}` is not a commit")))
-}
-
 /// A branch's tip, heartbeats aside.
 fn settled(
     name: &str,
@@ -226,12 +221,6 @@ fn settled(
         commit: Some(commit),
         from,
     })
-}
-
-fn missing(id: CommitId) -> Stop {
-    Stop::from(anyhow::Error::msg(format!(
-        "commit {id} is not here, or is not one that a device would take\nhint: `git fetch --unshallow` where history is missing"
-    )))
 }
 
 /// The branch as it was last fetched: from its own remote, from `origin`, or from the only one that has it.

@@ -4,12 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::domain::tree::{Document, READ, Tree};
-
-/// How much is read: far more than a device takes, and less than would hurt a CI machine.
-const MOST_BYTES: u64 = 512 * 1024 * 1024;
-/// How deep folders are followed.
-const DEEPEST: usize = 64;
+use crate::domain::tree::{DEEPEST, Document, MOST_BYTES, READ, Tree};
 
 /// Reads a repository's documents.
 ///

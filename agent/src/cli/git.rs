@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::code;
+use crate::domain::revision::CommitId;
 
 /// Why a verb ends without having done what it was asked for.
 #[derive(Debug)]
@@ -34,6 +35,19 @@ pub(super) fn usage(message: impl Into<String>) -> Stop {
         code: code::USAGE,
         error: anyhow::Error::msg(message.into()),
     }
+}
+
+/// The id of a commit that git answered for `name`.
+pub(super) fn parse(name: &str, id: &str) -> Result<CommitId, Stop> {
+    id.parse()
+        .map_err(|_| usage(format!("`{name}` is not a commit")))
+}
+
+/// A commit that trust has to see cannot be read.
+pub(super) fn missing(id: CommitId) -> Stop {
+    Stop::from(anyhow::Error::msg(format!(
+        "commit {id} is not here, or is not one that a device would take\nhint: `git fetch --unshallow` where history is missing"
+    )))
 }
 
 /// A folder to run git in.

@@ -1,6 +1,6 @@
 //! `evenkeel lint DIR`: check a fleet repository, as CI does before a device sees it.
 
-mod binaries;
+pub(super) mod binaries;
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => return super::fail(super::code::USAGE, &format!("{error:#}")),
     };
     let (judged, mut problems) = lint(&tree);
-    problems.extend(binaries::judge(&args.dir, &tree));
+    problems.extend(binaries::of_folder(&args.dir, &tree));
     problems.sort();
     let mut warnings = doubtful_signers(&args.dir);
     warnings.extend(trust_folder::warnings(&tree, device::now()));

@@ -42,19 +42,7 @@ pub(super) fn reach(
 /// Takes the device's lock for the daemon. Another daemon is refused at once; a verb that holds the lock for a moment is
 /// waited for.
 pub(super) fn enter_as_daemon(args: &ConfigArgs) -> Result<device::Entered, device::Failure> {
-    let begun = Instant::now();
-    loop {
-        match device::enter(args, device::Need::Trust) {
-            Err(failure)
-                if failure.is_busy()
-                    && begun.elapsed() < BUSY_FOR
-                    && here::ask(args, &Request::Status)?.is_none() =>
-            {
-                pause();
-            }
-            entered => return entered,
-        }
-    }
+    past_verbs(args, || device::enter(args, device::Need::Trust))
 }
 
 /// Opens the device in this process or not at all: a daemon is not asked. A verb that holds the lock for a moment is waited for.
@@ -62,9 +50,17 @@ pub(super) fn open_here(
     args: &ConfigArgs,
     need: device::Need,
 ) -> Result<device::Device, device::Failure> {
+    past_verbs(args, || device::open(args, need))
+}
+
+/// Tries for as long as somebody holds the lock who is no daemon.
+fn past_verbs<T>(
+    args: &ConfigArgs,
+    take: impl Fn() -> Result<T, device::Failure>,
+) -> Result<T, device::Failure> {
     let begun = Instant::now();
     loop {
-        match device::open(args, need) {
+        match take() {
             Err(failure)
                 if failure.is_busy()
                     && begun.elapsed() < BUSY_FOR
@@ -72,7 +68,7 @@ pub(super) fn open_here(
             {
                 pause();
             }
-            opened => return opened,
+            taken => return taken,
         }
     }
 }

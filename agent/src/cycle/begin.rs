@@ -37,15 +37,12 @@ impl<W: World> Agent<W> {
             Err(EngineError::PortKept { .. }) => tokio::time::sleep(GIVES_BACK).await,
             other => return other,
         }
-        let error = match engine.start(engine_id).await {
-            Err(error @ EngineError::PortKept { .. }) => error,
-            other => return other,
-        };
-        let EngineError::PortKept {
+        let kept = engine.start(engine_id).await;
+        let Err(EngineError::PortKept {
             port, others, unit, ..
-        } = &error
+        }) = &kept
         else {
-            return Err(error);
+            return kept;
         };
         let now = Instant::now();
         let lately = self
@@ -54,7 +51,7 @@ impl<W: World> Agent<W> {
             .get()
             .is_some_and(|at| now.duration_since(at) < AGAIN);
         let Some(unit) = unit.filter(|_| others.is_empty() && !lately) else {
-            return Err(error);
+            return kept;
         };
         self.session.restarted_engine.set(Some(now));
         self.session.notice(
@@ -65,11 +62,11 @@ impl<W: World> Agent<W> {
         );
         if let Err(failed) = self.world.units().restart(unit).await {
             self.session.notice(&self.world, &chain(&failed));
-            return Err(error);
+            return kept;
         }
         match further {
             Further::TryAgain => engine.start(engine_id).await,
-            Further::TryLater => Err(error),
+            Further::TryLater => kept,
         }
     }
 }

@@ -53,27 +53,16 @@ impl StepError {
     /// Whether the revision itself is at fault (its settings or its workloads), and not the world.
     pub(super) const fn blames_revision(&self) -> bool {
         match self {
-            Self::Engine(EngineError::Refused { .. })
-            | Self::Begin(EngineError::Refused { .. })
-            | Self::Dependency(_) => true,
-            Self::Engine(
+            Self::Engine(error) | Self::Begin(error) => match error {
+                EngineError::Refused { .. } => true,
                 EngineError::Down { .. }
                 | EngineError::Image { .. }
                 | EngineError::Damaged { .. }
                 | EngineError::PortKept { .. }
-                | EngineError::Failed { .. },
-            )
-            | Self::Begin(
-                EngineError::Down { .. }
-                | EngineError::Image { .. }
-                | EngineError::Damaged { .. }
-                | EngineError::PortKept { .. }
-                | EngineError::Failed { .. },
-            )
-            | Self::Files(_)
-            | Self::Units(_)
-            | Self::NoContent(_)
-            | Self::Interrupted => false,
+                | EngineError::Failed { .. } => false,
+            },
+            Self::Dependency(_) => true,
+            Self::Files(_) | Self::Units(_) | Self::NoContent(_) | Self::Interrupted => false,
         }
     }
 
@@ -85,23 +74,15 @@ impl StepError {
     /// The image that is damaged, where that is the cause.
     pub(super) fn damaged_image(&self) -> Option<&str> {
         match self {
-            Self::Engine(EngineError::Damaged { image, .. })
-            | Self::Begin(EngineError::Damaged { image, .. }) => Some(image),
-            Self::Engine(
+            Self::Engine(error) | Self::Begin(error) => match error {
+                EngineError::Damaged { image, .. } => Some(image),
                 EngineError::Down { .. }
                 | EngineError::Image { .. }
                 | EngineError::Refused { .. }
                 | EngineError::PortKept { .. }
-                | EngineError::Failed { .. },
-            )
-            | Self::Begin(
-                EngineError::Down { .. }
-                | EngineError::Image { .. }
-                | EngineError::Refused { .. }
-                | EngineError::PortKept { .. }
-                | EngineError::Failed { .. },
-            )
-            | Self::Files(_)
+                | EngineError::Failed { .. } => None,
+            },
+            Self::Files(_)
             | Self::Units(_)
             | Self::Dependency(_)
             | Self::NoContent(_)
@@ -115,24 +96,15 @@ impl StepError {
             return storage.reason();
         }
         match self {
-            Self::Engine(EngineError::Image { .. }) | Self::Begin(EngineError::Image { .. }) => {
-                "registry"
-            }
-            Self::Engine(EngineError::Damaged { .. })
-            | Self::Begin(EngineError::Damaged { .. }) => "image",
-            Self::Engine(
+            Self::Engine(error) | Self::Begin(error) => match error {
+                EngineError::Image { .. } => "registry",
+                EngineError::Damaged { .. } => "image",
                 EngineError::Down { .. }
                 | EngineError::Refused { .. }
                 | EngineError::PortKept { .. }
-                | EngineError::Failed { .. },
-            )
-            | Self::Begin(
-                EngineError::Down { .. }
-                | EngineError::Refused { .. }
-                | EngineError::PortKept { .. }
-                | EngineError::Failed { .. },
-            )
-            | Self::Dependency(_) => "engine",
+                | EngineError::Failed { .. } => "engine",
+            },
+            Self::Dependency(_) => "engine",
             Self::Files(_) | Self::NoContent(_) => "disk",
             Self::Units(_) => "units",
             Self::Interrupted => "interrupted",

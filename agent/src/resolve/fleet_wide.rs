@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::device::{self, Device};
+use evenkeel_schema::device::Device;
 use evenkeel_schema::diagnostic::Diagnostics;
 use evenkeel_schema::fleet::Fleet;
 use evenkeel_schema::group::Group;
 use evenkeel_schema::name::{DeviceId, GroupName};
 
-use super::{documents, lint, read_fleet, read_groups, resolve, select};
+use super::{lint, read_devices, read_fleet, read_groups, resolve, select};
 use crate::domain::desired::Resolved;
 use crate::domain::tree::Tree;
 
@@ -35,14 +35,7 @@ impl<'t> FleetWide<'t> {
             return Err(out);
         };
         let groups = read_groups(tree, &mut out);
-        let mut devices = BTreeMap::new();
-        for (path, id) in documents::named::<DeviceId>(tree, "devices", &mut out) {
-            if let Some(bytes) = documents::file(tree, &path, &mut out)
-                && let Some(device) = device::parse(&path, bytes, &mut out)
-            {
-                devices.insert(id, device);
-            }
-        }
+        let devices = read_devices(tree, &mut out);
         out.into_result(Self {
             tree,
             fleet,
@@ -91,17 +84,5 @@ impl<'t> FleetWide<'t> {
         let device = self.devices.get(id).unwrap_or(&unknown);
         let selection = select(id, &labels, self.fleet.clone(), &self.groups, device);
         resolve(&selection, self.tree)
-    }
-
-    /// Whether the tree knows a device by a document.
-    #[must_use]
-    pub fn knows(&self, id: &DeviceId) -> bool {
-        self.devices.contains_key(id)
-    }
-
-    /// The fleet's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.fleet.name
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::decode;
-use evenkeel_schema::device::{self, Device, MachineId};
+use evenkeel_schema::device::{Device, MachineId};
 use evenkeel_schema::diagnostic::{Diagnostic, Diagnostics, Position};
 use evenkeel_schema::document::{Place, Placed};
 use evenkeel_schema::fleet::Fleet;
@@ -15,7 +15,7 @@ use evenkeel_schema::group::{Group, Selector};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
 use evenkeel_schema::{app as app_document, service, toml_document, yaml_document};
 
-use super::{app, documents, read_fleet, read_groups, resolve, select, trust_folder};
+use super::{app, documents, read_devices, read_fleet, read_groups, resolve, select, trust_folder};
 use crate::domain::tree::Tree;
 
 /// What was judged.
@@ -39,14 +39,7 @@ pub fn lint(tree: &Tree) -> (Judged, Vec<Diagnostic>) {
     };
     trust_folder::judge(tree, &fleet.name, &mut out);
     let groups = read_groups(tree, &mut out);
-    let mut devices: BTreeMap<DeviceId, Device> = BTreeMap::new();
-    for (path, id) in documents::named::<DeviceId>(tree, "devices", &mut out) {
-        if let Some(bytes) = documents::file(tree, &path, &mut out)
-            && let Some(device) = device::parse(&path, bytes, &mut out)
-        {
-            devices.insert(id, device);
-        }
-    }
+    let devices = read_devices(tree, &mut out);
     judge_machines(&devices, &mut out);
     let apps = app_folders(tree, &mut out);
     let lists = groups

@@ -168,6 +168,19 @@ fn read_groups(tree: &Tree, out: &mut Diagnostics) -> BTreeMap<GroupName, Group>
     groups
 }
 
+/// Reads every device's document, by id.
+fn read_devices(tree: &Tree, out: &mut Diagnostics) -> BTreeMap<DeviceId, Device> {
+    let mut devices = BTreeMap::new();
+    for (path, id) in documents::named::<DeviceId>(tree, "devices", out) {
+        if let Some(bytes) = documents::file(tree, &path, out)
+            && let Some(device) = device::parse(&path, bytes, out)
+        {
+            devices.insert(id, device);
+        }
+    }
+    devices
+}
+
 /// Reads a device's document; a device need not have one.
 fn read_device(tree: &Tree, device: &DeviceId, out: &mut Diagnostics) -> Option<Device> {
     let path = device_path(device);

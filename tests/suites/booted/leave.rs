@@ -1,9 +1,8 @@
 //! `evenkeel leave` on a device with a service manager: what runs goes on, and nothing of evenkeel comes back by itself.
 
-use evenkeel_tests::nspawn::Options;
 use evenkeel_tests::{Engine, GitHttp, wait_for};
 
-use super::{QUICK, Site, file};
+use super::{OFTEN, QUICK, Site, file, with_docker};
 
 /// Whether anything of evenkeel runs in there, or would be started.
 fn at_work(site: &Site) -> Vec<String> {
@@ -58,14 +57,7 @@ fn reboot(site: &mut Site) {
 #[test]
 fn a_device_that_is_handed_back_keeps_what_runs_and_its_agent_does_not_come_back() {
     let engine = Engine::docker();
-    let options = Options {
-        nspawn: vec![format!(
-            "--bind={}:/run/docker.sock",
-            engine.socket().display()
-        )],
-        ..Options::default()
-    };
-    let mut site = Site::new("leave", options);
+    let mut site = Site::new("leave", with_docker(&engine));
     let name = site.machine.name().to_owned();
     let _cleanup = engine.cleanup(&name);
     let image = engine.busybox_image(&name, &[]);
@@ -178,10 +170,7 @@ fn a_device_that_is_handed_back_keeps_what_runs_and_its_agent_does_not_come_back
 #[test]
 fn a_device_of_the_timer_is_handed_back_and_taken_up_again_as_one() {
     let (mut site, _server) = Site::configured("leave-timer");
-    site.drop_in(
-        "evenkeel-sync.timer",
-        "[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nAccuracySec=100ms\nOnBootSec=1s\nOnUnitInactiveSec=2s\n",
-    );
+    site.drop_in("evenkeel-sync.timer", OFTEN);
     let first = site.release(&(file("/etc/one.conf", "1\n", "") + QUICK));
     site.systemctl(&["enable", "--now", "evenkeel-sync.timer"]);
     site.good(&first);

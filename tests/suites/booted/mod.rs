@@ -12,8 +12,22 @@ mod watchdog;
 use std::path::Path;
 
 use evenkeel_tests::nspawn::Options;
-use evenkeel_tests::{FleetRepo, GitHttp, HttpOptions, Machine, device, wait_for};
+use evenkeel_tests::{Engine, FleetRepo, GitHttp, HttpOptions, Machine, device, wait_for};
 use serde_json::Value;
+
+/// A drop-in for evenkeel-sync.timer: every two seconds.
+const OFTEN: &str = "[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nAccuracySec=100ms\nOnBootSec=1s\nOnUnitInactiveSec=2s\n";
+
+/// A machine with the socket of this engine.
+fn with_docker(engine: &Engine) -> Options {
+    Options {
+        nspawn: vec![format!(
+            "--bind={}:/run/docker.sock",
+            engine.socket().display()
+        )],
+        ..Options::default()
+    }
+}
 
 /// A fleet repository and a machine.
 pub(crate) struct Site {

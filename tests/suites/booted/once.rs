@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use evenkeel_tests::wait_for;
 
-use super::{QUICK, Site, file};
+use super::{OFTEN, QUICK, Site, file};
 
 #[test]
 fn the_timer_converges_a_device_that_keeps_no_process() {
     let (site, _server) = Site::configured("timer");
-    site.drop_in(
-        "evenkeel-sync.timer",
-        "[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nAccuracySec=100ms\nOnBootSec=1s\nOnUnitInactiveSec=2s\n",
-    );
+    site.drop_in("evenkeel-sync.timer", OFTEN);
     let first = site.release(&(file("/etc/one.conf", "1\n", "") + QUICK));
     site.systemctl(&["enable", "--now", "evenkeel-sync.timer"]);
     site.good(&first);

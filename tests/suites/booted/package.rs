@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use evenkeel_tests::nspawn::Options;
 use evenkeel_tests::process::run;
 use evenkeel_tests::{Engine, GitHttp, PATIENCE, device, wait_for};
 
-use super::{Site, file};
+use super::{Site, file, with_docker};
 
 /// The packages, as `packaging/deb.sh` makes them of this build: this version, and the same as a newer one.
 fn packages(dir: &Path) -> (PathBuf, PathBuf) {
@@ -50,14 +49,7 @@ fn packages(dir: &Path) -> (PathBuf, PathBuf) {
 #[test]
 fn the_package_lives_in_a_booted_machine_with_docker_from_its_installation_to_its_purge() {
     let engine = Engine::docker();
-    let options = Options {
-        nspawn: vec![format!(
-            "--bind={}:/run/docker.sock",
-            engine.socket().display()
-        )],
-        ..Options::default()
-    };
-    let mut site = Site::new("package", options);
+    let mut site = Site::new("package", with_docker(&engine));
     let machine_name = site.machine.name().to_owned();
     let _cleanup = engine.cleanup(&machine_name);
     let image = engine.busybox_image(&machine_name, &[]);

@@ -208,6 +208,26 @@ fn what_is_not_trusted_or_has_a_mistake_or_has_moved_is_not_promoted() {
     let said = rings.promote(&[]).expect_code(3);
     assert!(said.stderr.contains("groups/all.toml:2"), "{}", said.text());
     assert_eq!(rings.there("stable"), stable);
+    // A binary of the agent that is not what is declared.
+    desk.git(repo, &["reset", "-q", "--hard", "HEAD~1"]);
+    let fleet = std::fs::read_to_string(repo.join("fleet.toml")).unwrap();
+    let release = format!(
+        "{fleet}\n[agent]\nversion = \"0.2.0\"\n[agent.binaries.x86_64]\npath = \"bin/evenkeel\"\nsha256 = \"{}\"\n",
+        "0".repeat(64)
+    );
+    std::fs::write(repo.join("fleet.toml"), release).unwrap();
+    std::fs::create_dir_all(repo.join("bin")).unwrap();
+    std::fs::write(repo.join("bin/evenkeel"), "another one").unwrap();
+    desk.git(repo, &["add", "-A"]);
+    desk.git(repo, &["commit", "-q", "-m", "Another agent"]);
+    desk.git(repo, &["push", "-q", "--force", "origin", "canary"]);
+    let said = rings.promote(&[]).expect_code(3);
+    assert!(
+        said.stderr.contains("is not what is declared here"),
+        "{}",
+        said.text()
+    );
+    assert_eq!(rings.there("stable"), stable);
     // Not a commit of the branch that it is said to come from.
     desk.git(repo, &["switch", "-q", "-c", "other", "stable"]);
     let other = desk.commit(repo, "apps/hello/hello.txt", &["Elsewhere"]);

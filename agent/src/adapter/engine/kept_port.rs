@@ -2,7 +2,7 @@
 //!
 //! While it starts a container, dockerd writes down the container's ports before it writes down what they belong to. A power cut
 //! in between, and the next dockerd takes the ports for it, clears away what they belonged to, and never gives them back:
-//! "port is already allocated", whatever is asked, until it is started once more. Seen with Docker 20.10 at one of the
+//! "port is already allocated", whatever is asked, until it is started once more. Seen with Docker 20.10 at two of the
 //! fourteen writes of a container's start.
 
 use std::path::Path;
@@ -14,11 +14,8 @@ use evenkeel_schema::agent_config::EngineRestart;
 use super::{BollardEngine, CALL, Kind};
 use crate::port::engine::EngineError;
 
-/// Where the service that distributions bring listens, and what it is called.
-const SERVICE: (&[&str], &str) = (
-    &["/var/run/docker.sock", "/run/docker.sock"],
-    "docker.service",
-);
+/// Where the service that distributions bring listens.
+const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
 impl BollardEngine {
     /// The refusal to start a container, or that its port is kept for nobody.
@@ -31,15 +28,14 @@ impl BollardEngine {
         let EngineError::Refused { what, cause } = error else {
             return error;
         };
-        let port = taken_port(&cause.to_string());
-        let (Some(port), Kind::Docker) = (port, kind) else {
+        let (Some(port), Kind::Docker) = (taken_port(&cause.to_string()), kind) else {
             return EngineError::Refused { what, cause };
         };
         let listed = tokio::time::timeout(CALL, docker.list_containers(None)).await;
         let Ok(Ok(running)) = listed else {
             return EngineError::Refused { what, cause };
         };
-        if let Some(holder) = running.iter().find(|one| publishes(one, &port)) {
+        if let Some(holder) = running.iter().find(|one| publishes(one, port)) {
             return EngineError::Refused {
                 what,
                 cause: format!("{cause} (by the container {})", name(holder)).into(),
@@ -50,18 +46,10 @@ impl BollardEngine {
             .filter(|one| !self.is_ours(one))
             .map(name)
             .collect();
-        let is_service = SERVICE
-            .0
-            .iter()
-            .any(|socket| self.socket() == Path::new(socket));
-        let may = match self.restart {
-            EngineRestart::Auto => is_service,
-            EngineRestart::Never => false,
-        };
         EngineError::PortKept {
             port: port.to_string(),
             others,
-            unit: may.then_some(SERVICE.1),
+            unit: unit(self.socket(), self.restart),
             cause,
         }
     }
@@ -75,6 +63,15 @@ impl BollardEngine {
     }
 }
 
+/// The unit of the engine behind a socket, where it is known and its owner lets it be restarted.
+fn unit(socket: &Path, restart: EngineRestart) -> Option<&'static str> {
+    let is_known = SOCKETS.iter().any(|known| socket == Path::new(known));
+    match restart {
+        EngineRestart::Auto => is_known.then_some("docker.service"),
+        EngineRestart::Never => None,
+    }
+}
+
 /// The port in Docker's words: `Bind for 0.0.0.0:8080 failed: port is already allocated`.
 fn taken_port(said: &str) -> Option<u16> {
     let (before, _) = said.split_once(" failed: port is already allocated")?;
@@ -82,12 +79,12 @@ fn taken_port(said: &str) -> Option<u16> {
     address.rsplit_once(':')?.1.parse().ok()
 }
 
-fn publishes(container: &ContainerSummary, port: &u16) -> bool {
+fn publishes(container: &ContainerSummary, port: u16) -> bool {
     container
         .ports
         .iter()
         .flatten()
-        .any(|published| published.public_port == Some(*port))
+        .any(|published| published.public_port == Some(port))
 }
 
 fn name(container: &ContainerSummary) -> String {
@@ -103,6 +100,17 @@ fn name(container: &ContainerSummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_service_that_is_known_and_may_be_restarted_is() {
+        let at = |socket: &str, restart| unit(Path::new(socket), restart);
+        for socket in SOCKETS {
+            assert_eq!(at(socket, EngineRestart::Auto), Some("docker.service"));
+            assert_eq!(at(socket, EngineRestart::Never), None);
+        }
+        let rootless = "/run/user/1000/docker.sock";
+        assert_eq!(at(rootless, EngineRestart::Auto), None);
+    }
 
     #[test]
     fn the_port_is_found_in_dockers_words_and_in_no_others() {

@@ -18,8 +18,8 @@ use super::limits::{Budget, Fault, Limits};
 use super::local::{self, Reach};
 use super::remote::Remote;
 use super::tls::{SharedClient, TlsFiles};
-use super::{floor_ref, read, store};
-use crate::adapter::git_objects::history;
+use super::{floor_ref, store};
+use crate::adapter::git_objects::{history, object};
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::CommitId;
 use crate::domain::storage::Storage;
@@ -212,7 +212,7 @@ impl Inner {
             Some(floor) => exchange.descent(dir, tip, floor, memo)?,
         };
         let repo = store::open(dir, &self.limits)?;
-        let bytes = read::object(&repo, tip, gix::objs::Kind::Commit, "the tip")?;
+        let bytes = object(&repo, tip, gix::objs::Kind::Commit, "the tip")?;
         store::set_tip(dir, &self.branch, tip)?;
         let commit = raw(tip, bytes, descent)?;
         if is_sound {

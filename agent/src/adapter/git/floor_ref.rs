@@ -11,8 +11,8 @@ use gix::ObjectId;
 use gix::objs::Kind;
 
 use super::limits::Limits;
-use super::read::object;
 use super::store::{broken, open, read_ref, sync, write_durably};
+use crate::adapter::git_objects::object;
 use crate::domain::history::Floor;
 use crate::domain::revision::Timestamp;
 use crate::port::source::SourceError;

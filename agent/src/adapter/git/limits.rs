@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::adapter::git_objects::history::Caps;
+use crate::adapter::git_objects::read::Most;
 
 /// How long and how much. `Default` is what a device uses.
 #[derive(Debug, Clone)]
@@ -44,6 +45,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What of documents is read.
+    pub(super) const fn documents(&self) -> Most {
+        Most {
+            tree_bytes: self.tree_bytes,
+            file_bytes: self.file_bytes,
+            entries: self.entries,
+            depth: self.depth,
+        }
+    }
+
     /// What of a history is taken.
     pub(super) fn caps(&self) -> Caps {
         Caps {

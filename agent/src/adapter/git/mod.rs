@@ -17,7 +17,6 @@ mod graph;
 mod http;
 mod limits;
 mod local;
-mod read;
 mod remote;
 mod ssh;
 mod store;
@@ -36,11 +35,13 @@ use gix::objs::Kind;
 pub use limits::{Fault, Limits};
 
 use crate::adapter::git_objects::history::{self, Place};
+use crate::adapter::git_objects::object;
+use crate::adapter::git_objects::read::{Most, read};
 use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::storage::Storage;
-use crate::domain::tree::{Document, Tree};
+use crate::domain::tree::Tree;
 use crate::port::source::{Deepened, Source, SourceError};
 use fetch::{Inner, Memo};
 use graph::Walk;
@@ -205,7 +206,7 @@ impl Inner {
         if id.kind() != repo.object_hash() || !repo.has_object(id) {
             return Ok(None);
         }
-        let bytes = read::object(&repo, id, Kind::Commit, "a commit")?;
+        let bytes = object(&repo, id, Kind::Commit, "a commit")?;
         let descent = match floor {
             None => Descent::NoFloor,
             Some(floor) => {
@@ -307,7 +308,12 @@ impl Source for GitSource {
         let paths = paths.to_vec();
         self.look(move |inner| {
             let repo = store::open(&inner.dir, &inner.limits)?;
-            read::read(&repo, &inner.limits, object_id(tree.as_str())?, &paths)
+            read(
+                &repo,
+                &inner.limits.documents(),
+                object_id(tree.as_str())?,
+                &paths,
+            )
         })
         .await
     }
@@ -316,17 +322,14 @@ impl Source for GitSource {
         let (tree, path) = (tree.clone(), path.to_owned());
         self.look(move |inner| {
             let repo = store::open(&inner.dir, &inner.limits)?;
-            let limits = Limits {
+            let limits = Most {
                 file_bytes: inner.limits.object_bytes,
                 tree_bytes: inner.limits.object_bytes,
-                ..inner.limits.clone()
+                ..inner.limits.documents()
             };
             let id = object_id(tree.as_str())?;
-            let mut read = read::read(&repo, &limits, id, std::slice::from_ref(&path))?;
-            Ok(match read.documents.remove(&path) {
-                Some(Document::File(bytes)) => Some(bytes),
-                Some(Document::Symlink(_) | Document::Submodule) | None => None,
-            })
+            let mut read = read(&repo, &limits, id, std::slice::from_ref(&path))?;
+            Ok(read.take_file(&path))
         })
         .await
     }

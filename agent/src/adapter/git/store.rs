@@ -10,8 +10,8 @@ use gix::hash::Kind as HashKind;
 use gix::objs::Kind;
 
 use super::limits::Limits;
-use super::read::object;
 use super::vouch;
+use crate::adapter::git_objects::object;
 use crate::port::source::SourceError;
 
 /// How gix sees any of our stores: no system or user configuration, no environment, one thread, a cap on memory.

@@ -1,17 +1,20 @@
 //! The documents of a commit, for the verbs that judge a fleet repository without a work tree.
 
 use gix::ObjectId;
-use gix::objs::Kind;
 
 use super::{LocalError, LocalRepository};
-use crate::adapter::git_objects::{Mode, Node, entries, object};
+use crate::adapter::git_objects::Node;
+use crate::adapter::git_objects::read::{Most, read};
 use crate::domain::revision::CommitId;
-use crate::domain::tree::{Document, READ, Tree};
+use crate::domain::tree::{DEEPEST, MOST_BYTES, READ, Tree};
 
-/// How much is read: far more than a device takes, and less than would hurt a CI machine.
-const MOST_BYTES: u64 = 512 * 1024 * 1024;
-/// How deep folders are followed.
-const DEEPEST: usize = 64;
+/// The memory bounds it; how many entries that are does not matter.
+const MOST: Most = Most {
+    tree_bytes: MOST_BYTES,
+    file_bytes: MOST_BYTES,
+    entries: usize::MAX,
+    depth: DEEPEST,
+};
 
 impl LocalRepository {
     /// What a commit's tree says: its documents, and nothing else that lies in the repository.
@@ -19,6 +22,19 @@ impl LocalRepository {
     /// # Errors
     /// [`LocalError::Damaged`]: also where it is larger or deeper than any fleet's.
     pub fn documents(&self, commit: &CommitId) -> Result<Tree, LocalError> {
+        self.read(commit, &READ.map(str::to_owned))
+    }
+
+    /// A regular file of a commit's tree.
+    ///
+    /// # Errors
+    /// [`LocalError::Damaged`].
+    pub fn file(&self, commit: &CommitId, path: &str) -> Result<Option<Vec<u8>>, LocalError> {
+        let mut tree = self.read(commit, &[path.to_owned()])?;
+        Ok(tree.take_file(path))
+    }
+
+    fn read(&self, commit: &CommitId, paths: &[String]) -> Result<Tree, LocalError> {
         let shown = commit.short();
         let damaged = |cause: Box<dyn std::error::Error + Send + Sync>| self.damaged(shown, cause);
         let id = ObjectId::from_hex(commit.as_str().as_bytes())
@@ -27,68 +43,6 @@ impl LocalRepository {
         let top = Node::of(&bytes, id.kind())
             .tree
             .ok_or_else(|| damaged("it names no tree".into()))?;
-        let mut reader = Reader {
-            repo: &self.repo,
-            tree: Tree::default(),
-            left: MOST_BYTES,
-        };
-        let names = entries(&self.repo, top, "").map_err(|error| damaged(Box::new(error)))?;
-        for entry in names {
-            if READ.contains(&entry.name.as_str()) {
-                reader
-                    .entry(&entry.mode, entry.id, entry.name.clone(), DEEPEST)
-                    .map_err(damaged)?;
-            }
-        }
-        Ok(reader.tree)
-    }
-}
-
-struct Reader<'a> {
-    repo: &'a gix::Repository,
-    tree: Tree,
-    left: u64,
-}
-
-impl Reader<'_> {
-    fn entry(
-        &mut self,
-        mode: &Mode,
-        id: ObjectId,
-        path: String,
-        depth: usize,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let document = match mode {
-            Mode::Folder if depth == 0 => {
-                return Err(format!("{path} is more than {DEEPEST} folders deep").into());
-            }
-            Mode::Folder => {
-                for entry in entries(self.repo, id, &path)? {
-                    let below = format!("{path}/{}", entry.name);
-                    self.entry(&entry.mode, entry.id, below, depth - 1)?;
-                }
-                return Ok(());
-            }
-            Mode::File => Document::File(self.blob(id, &path)?),
-            Mode::Symlink => {
-                Document::Symlink(String::from_utf8_lossy(&self.blob(id, &path)?).into_owned())
-            }
-            Mode::Submodule => Document::Submodule,
-        };
-        self.tree.documents.insert(path, document);
-        Ok(())
-    }
-
-    fn blob(
-        &mut self,
-        id: ObjectId,
-        path: &str,
-    ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-        let header = self.repo.find_header(id)?;
-        self.left = self
-            .left
-            .checked_sub(header.size())
-            .ok_or_else(|| format!("it has more than {MOST_BYTES} bytes of documents"))?;
-        Ok(object(self.repo, id, Kind::Blob, path)?)
+        read(&self.repo, &MOST, top, paths).map_err(|error| damaged(Box::new(error)))
     }
 }

@@ -4,6 +4,7 @@
 //! Owns nothing and writes nothing. Refuses an object that is not what its id says: the disk is not trusted.
 
 pub(crate) mod history;
+pub(crate) mod read;
 mod sets;
 mod walk;
 

@@ -1,7 +1,7 @@
 //! Getting one binary: resumed, bounded, hashed, tried out, and then given its name. Blocks; runs in a thread of its own.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -24,7 +24,7 @@ pub(super) const PART: &str = ".part";
 /// The end of the name of what is whole, and was not tried out yet.
 pub(super) const FRESH: &str = ".new";
 /// The largest binary: far above ours (8 MB), far below a device's disk.
-pub(super) const MOST: u64 = 64 * 1024 * 1024;
+pub(crate) const MOST: u64 = 64 * 1024 * 1024;
 /// What is left free beside it: the device's own files come first.
 const SPARE: u64 = 4 * 1024 * 1024;
 /// What a binary needs to be tried out: room for its answer.
@@ -193,11 +193,15 @@ fn remove_all(path: &Path) -> io::Result<()> {
 
 /// The SHA-256 of a file, in hexadecimal.
 pub(super) fn digits(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    sum(File::open(path)?)
+}
+
+/// The SHA-256 of all that comes, in hexadecimal.
+pub(crate) fn sum(mut from: impl io::Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        match file.read(&mut buffer) {
+        match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => hash.update(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

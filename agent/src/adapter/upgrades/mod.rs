@@ -12,7 +12,7 @@
 //!
 //! Limits: a binary has 64 MiB at most. Two generations are kept, beside one that is tried.
 
-mod fetch;
+pub(crate) mod fetch;
 #[cfg(test)]
 mod tests;
 

@@ -1,23 +1,44 @@
 //! The agent's binaries that a repository carries: each is what `[agent]` says of it, before a device finds that it is not.
 //!
-//! Limits: what is looked at is the folder as it is; a binary that git keeps elsewhere (LFS) or ignores is not seen to be missing
-//! from the commit.
+//! Limits: of a folder, what is looked at is the folder as it is; a binary that git keeps elsewhere (LFS) or ignores is not seen
+//! to be missing from the commit.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use evenkeel_schema::diagnostic::{Diagnostic, Diagnostics};
-use sha2::{Digest as _, Sha256};
 
+use crate::adapter::git_local::LocalRepository;
+use crate::adapter::upgrades::fetch::{MOST, sum};
+use crate::domain::revision::CommitId;
 use crate::domain::tree::Tree;
 use crate::resolve::declared_agent::{Carried, carried};
 
-/// The largest binary that a device takes.
-const MOST: u64 = 64 * 1024 * 1024;
+const NO_SUCH_FILE: &str = "there is no such file in the repository";
 
-/// Every binary that is not what is declared.
-pub(super) fn judge(dir: &Path, tree: &Tree) -> Vec<Diagnostic> {
+/// Every binary in a folder that is not what is declared.
+pub(in crate::cli) fn of_folder(dir: &Path, tree: &Tree) -> Vec<Diagnostic> {
+    judge(tree, &|path| in_folder(dir, path))
+}
+
+/// Every binary in a commit that is not what is declared.
+pub(in crate::cli) fn of_commit(
+    repo: &LocalRepository,
+    commit: &CommitId,
+    tree: &Tree,
+) -> Vec<Diagnostic> {
+    judge(tree, &|path| {
+        let found = repo
+            .file(commit, path)
+            .map_err(|error| error.to_string())?
+            .ok_or(NO_SUCH_FILE)?;
+        small_enough(found.len() as u64)?;
+        sum(found.as_slice()).map_err(|error| error.to_string())
+    })
+}
+
+fn judge(tree: &Tree, sum_of: &dyn Fn(&str) -> Result<String, String>) -> Vec<Diagnostic> {
     let mut out = Diagnostics::new();
     for one in carried(tree) {
         let Carried {
@@ -34,7 +55,7 @@ pub(super) fn judge(dir: &Path, tree: &Tree) -> Vec<Diagnostic> {
         {
             continue;
         }
-        match sum(dir, path) {
+        match sum_of(path) {
             Err(why) => out.error(file, *path_at, format!("`{}`: {why}", path.escape_debug())),
             Ok(sum) if sum == *sha256 => {}
             Ok(sum) => out.error_with_help(
@@ -51,8 +72,18 @@ pub(super) fn judge(dir: &Path, tree: &Tree) -> Vec<Diagnostic> {
     out.sorted()
 }
 
-/// The SHA-256 of a file of the repository, in hexadecimal; nothing is followed, as no device does.
-fn sum(dir: &Path, path: &str) -> Result<String, String> {
+fn small_enough(size: u64) -> Result<(), String> {
+    if size <= MOST {
+        return Ok(());
+    }
+    Err(format!(
+        "it is larger than {} MiB, which no device takes",
+        MOST / 1024 / 1024
+    ))
+}
+
+/// The sum of a file of a folder; nothing is followed, as no device does.
+fn in_folder(dir: &Path, path: &str) -> Result<String, String> {
     let mut place = dir.to_owned();
     for part in path.split('/') {
         place.push(part);
@@ -62,7 +93,7 @@ fn sum(dir: &Path, path: &str) -> Result<String, String> {
             }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err("there is no such file in the repository".to_owned());
+                return Err(NO_SUCH_FILE.to_owned());
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -72,26 +103,6 @@ fn sum(dir: &Path, path: &str) -> Result<String, String> {
     if !seen.is_file() {
         return Err("it is not a file".to_owned());
     }
-    if seen.len() > MOST {
-        return Err(format!(
-            "it is larger than {} MiB, which no device takes",
-            MOST / 1024 / 1024
-        ));
-    }
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut file = file.take(MOST);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    small_enough(seen.len())?;
+    sum(file.take(MOST)).map_err(|error| error.to_string())
 }

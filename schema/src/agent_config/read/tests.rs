@@ -24,6 +24,7 @@ fn the_least_configuration_has_the_documented_defaults() {
         PathBuf::from("/etc/evenkeel/allowed_signers")
     );
     assert_eq!(config.engine.socket, "auto");
+    assert_eq!(config.engine.restart, EngineRestart::Auto);
     assert_eq!(config.guard, GuardSection::default());
 }
 
@@ -74,6 +75,7 @@ privileged = true
 commands = true
 [engine]
 socket = "unix:///run/docker.sock"
+restart = "never"
 [metered]
 when = "never"
 "#).unwrap();
@@ -92,6 +94,7 @@ when = "never"
     assert_eq!(config.trust.heartbeat, ["ci@acme.example"]);
     assert_eq!(config.trust.root.unwrap().threshold, 2);
     assert!(config.guard.privileged && config.guard.commands);
+    assert_eq!(config.engine.restart, EngineRestart::Never);
 }
 
 #[test]

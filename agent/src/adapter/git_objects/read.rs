@@ -3,15 +3,26 @@
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use super::limits::Limits;
-pub(super) use crate::adapter::git_objects::object;
-use crate::adapter::git_objects::{Entry, Mode, damaged, entries};
+use super::{Entry, Mode, damaged, entries, object};
 use crate::domain::tree::{Document, Tree};
 use crate::port::source::SourceError;
 
+/// How much is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Most {
+    /// Bytes of all documents together.
+    pub(crate) tree_bytes: u64,
+    /// Bytes of one document.
+    pub(crate) file_bytes: u64,
+    /// Entries of the trees.
+    pub(crate) entries: usize,
+    /// Folders inside folders.
+    pub(crate) depth: usize,
+}
+
 struct Reader<'a> {
     repo: &'a gix::Repository,
-    limits: &'a Limits,
+    limits: &'a Most,
     tree: Tree,
     bytes: u64,
     entries: usize,
@@ -22,7 +33,7 @@ impl Reader<'_> {
         self.entries += entries;
         if self.entries > self.limits.entries {
             return Err(SourceError::TooLarge(format!(
-                "the revision has more than {} entries (at `{path}`): a device takes no more",
+                "the revision has more than {} entries (at `{path}`): no more is taken",
                 self.limits.entries
             )));
         }
@@ -37,14 +48,14 @@ impl Reader<'_> {
             .size();
         if size > self.limits.file_bytes {
             return Err(SourceError::TooLarge(format!(
-                "`{path}` has {size} bytes: a device takes files of up to {}",
+                "`{path}` has {size} bytes: files of up to {} are taken",
                 self.limits.file_bytes
             )));
         }
         self.bytes += size;
         if self.bytes > self.limits.tree_bytes {
             return Err(SourceError::TooLarge(format!(
-                "the revision's documents are larger than {} bytes together (at `{path}`): a device takes no more",
+                "the revision's documents are larger than {} bytes together (at `{path}`): no more is taken",
                 self.limits.tree_bytes
             )));
         }
@@ -67,7 +78,7 @@ impl Reader<'_> {
     fn folder(&mut self, tree: ObjectId, path: &str, depth: usize) -> Result<(), SourceError> {
         if depth > self.limits.depth {
             return Err(SourceError::TooLarge(format!(
-                "`{path}` is more than {} folders deep: a device takes no more",
+                "`{path}` is more than {} folders deep: no more is taken",
                 self.limits.depth
             )));
         }
@@ -112,9 +123,9 @@ impl Reader<'_> {
 }
 
 /// Reads `paths` under `tree`.
-pub(super) fn read(
+pub(crate) fn read(
     repo: &gix::Repository,
-    limits: &Limits,
+    limits: &Most,
     tree: ObjectId,
     paths: &[String],
 ) -> Result<Tree, SourceError> {
