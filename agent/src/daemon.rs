@@ -352,7 +352,7 @@ impl<'a, W: World> Daemon<'a, W> {
             self.stopping = true;
             return Urgency::Scheduled;
         }
-        let wait = self.at_most(self.next_wait(outcome));
+        let wait = self.no_later(outcome, self.at_most(self.next_wait(outcome)));
         let deadline = Instant::now() + wait;
         self.tell_next(wait);
         let fetched = self.fetched();
@@ -395,6 +395,23 @@ impl<'a, W: World> Daemon<'a, W> {
             | Outcome::Unhealthy { .. } => 0,
         };
         schedule::next_wake(self.agent.settings.interval, failures, Jitter::random())
+    }
+
+    /// The wait, or less where what holds the tip back ends before: with a little chance in it, for what ends then may end for
+    /// a whole fleet. A hold whose end has passed by a clock that is wrong makes no wait shorter.
+    fn no_later(&self, outcome: &Outcome, wait: Duration) -> Duration {
+        let now = self.agent.world.clock().now();
+        let left = match outcome {
+            Outcome::Held(hold) => hold.until.map(|until| until.0.saturating_sub(now.0)),
+            _ => None,
+        };
+        match left.map(u64::try_from) {
+            Some(Ok(left)) if left > 0 => {
+                let spread = self.agent.settings.interval / 10;
+                wait.min(Jitter::random().after(Duration::from_secs(left), spread))
+            }
+            _ => wait,
+        }
     }
 
     fn tell_next(&self, wait: Duration) {

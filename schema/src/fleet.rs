@@ -3,6 +3,7 @@
 use crate::agent_release::{self, AGENT};
 use crate::diagnostic::Diagnostics;
 use crate::node::{Node, Value};
+use crate::rollout::{self, ROLLOUT, Rollout};
 use crate::service::keys::{Key, Shape, key};
 use crate::{decode, document};
 
@@ -25,6 +26,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("values", Shape::Map(&Shape::Any), "Values for every device"),
     AGENT,
+    ROLLOUT,
 ];
 
 /// fleet.toml.
@@ -36,6 +38,8 @@ pub struct Fleet {
     pub allow_tags: bool,
     /// Values for every device.
     pub values: Option<Node>,
+    /// `[rollout]`.
+    pub rollout: Option<Rollout>,
 }
 
 /// Reads fleet.toml. `format` and `requires_agent` come first, and leniently: where they say that this version cannot
@@ -63,10 +67,12 @@ pub fn parse(
         decode::optional(&node, "allow_tags", out, decode::boolean).unwrap_or_default();
     let values = decode::optional(&node, "values", out, document::values);
     decode::optional(&node, "agent", out, agent_release::strict);
+    let rollout = decode::optional(&node, "rollout", out, rollout::rollout);
     Ok(name.map(|name| Fleet {
         name,
         allow_tags,
         values,
+        rollout,
     }))
 }
 

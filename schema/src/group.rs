@@ -7,6 +7,7 @@ use crate::diagnostic::Diagnostics;
 use crate::document::{self, Placed};
 use crate::name::AppName;
 use crate::node::{Node, Value};
+use crate::rollout::{self, ROLLOUT, Rollout};
 use crate::service::keys::{Key, Shape, key};
 use crate::{decode, toml_document};
 
@@ -36,6 +37,7 @@ pub const KEYS: &[Key] = &[
         "Values for these devices",
     ),
     AGENT,
+    ROLLOUT,
 ];
 
 /// A group.
@@ -49,6 +51,8 @@ pub struct Group {
     pub without_apps: Vec<Placed<AppName>>,
     /// Values for these devices.
     pub values: Option<Node>,
+    /// `[rollout]`.
+    pub rollout: Option<Rollout>,
 }
 
 /// Which devices a group means.
@@ -96,11 +100,13 @@ pub fn parse(file: &str, bytes: &[u8], out: &mut Diagnostics) -> Option<Group> {
     let (added, taken) = (apps("apps"), apps("without_apps"));
     let values = decode::optional(&node, "values", out, document::values);
     decode::optional(&node, "agent", out, agent_release::strict);
+    let rollout = decode::optional(&node, "rollout", out, rollout::rollout);
     Some(Group {
         selector: selector?,
         apps: added,
         without_apps: taken,
         values,
+        rollout,
     })
 }
 

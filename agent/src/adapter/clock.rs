@@ -18,6 +18,9 @@ const SYNCHRONISED: [&str; 2] = [
     "/run/evenkeel/clock-synchronised",
 ];
 
+/// What systemd-timesyncd makes when it starts.
+const TIME_SERVICE: &str = "/run/systemd/timesync";
+
 /// The system's clock.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
@@ -56,6 +59,10 @@ impl Clock for SystemClock {
 
     fn is_synchronised(&self) -> bool {
         SYNCHRONISED.iter().any(|path| Path::new(path).exists())
+    }
+
+    fn awaits_time(&self) -> bool {
+        !self.is_synchronised() && Path::new(TIME_SERVICE).exists()
     }
 
     fn build_time(&self) -> Timestamp {

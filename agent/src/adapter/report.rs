@@ -103,7 +103,10 @@ impl Hub {
                 tracing::warn!(outcome = "rolled-back", %to, why, tip, last_good);
             }
             Outcome::Held(_) if repeated => {}
-            Outcome::Held(why) => tracing::info!(outcome = "held", why, tip, last_good),
+            Outcome::Held(hold) => {
+                let (by, why) = (hold.by.word(), &hold.message);
+                tracing::info!(outcome = "held", by, why, tip, last_good);
+            }
             Outcome::Rejected { .. } | Outcome::Unhealthy { .. } if repeated => {}
             Outcome::Rejected { reason, message } => {
                 tracing::error!(outcome = "rejected", reason, message, tip, last_good);

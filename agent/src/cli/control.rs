@@ -264,13 +264,16 @@ pub fn line_of(answer: &Answer, hub: &Hub) -> Line {
         Answer::Plan(preview) => Line::Answer {
             code: preview.code,
             text: String::new(),
-            json: show::plan::json(
-                preview.revision.as_ref(),
-                preview.target,
-                preview.why.as_deref(),
-                &preview.plan,
-                &preview.observed,
-                &preview.contents,
+            json: show::plan::with_hold(
+                show::plan::json(
+                    preview.revision.as_ref(),
+                    preview.target,
+                    preview.why.as_deref(),
+                    &preview.plan,
+                    &preview.observed,
+                    &preview.contents,
+                ),
+                preview.held.as_ref(),
             ),
         },
         Answer::History(history) => Line::Answer {

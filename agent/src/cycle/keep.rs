@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::advance::failed;
+use super::hold::held_for;
 use super::newer::Unpulled;
 use super::observe::Wellness;
 use super::prepare::{Pulled, Waiting, written_paths};
@@ -15,6 +16,7 @@ use crate::domain::desired::{Contents, DesiredState};
 use crate::domain::history::{
     Deployment, DeploymentResult, GoodRevision, Ledger, Refusal, Stage, Trial,
 };
+use crate::domain::hold::{HeldBy, Hold};
 use crate::domain::observed::ObservedState;
 use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
@@ -108,12 +110,15 @@ impl<W: World> Agent<W> {
             ..trial.clone()
         };
         let keep = match why {
-            Why::Unknown(_) | Why::HeldBack(_) | Why::Rejected(_) if trial.tries > 0 => {
+            Why::Unknown(_) | Why::HeldBack(_) | Why::Rejected(_) | Why::Held(..)
+                if trial.tries > 0 =>
+            {
                 Some(&put_back)
             }
             Why::Unknown(_)
             | Why::HeldBack(_)
             | Why::Rejected(_)
+            | Why::Held(..)
             | Why::AtTip
             | Why::Pinned(_)
             | Why::Paused
@@ -246,6 +251,7 @@ impl<W: World> Agent<W> {
             (
                 Why::AtTip
                 | Why::Rejected(_)
+                | Why::Held(..)
                 | Why::Deferred { .. }
                 | Why::Unknown(_)
                 | Why::HeldBack(_),
@@ -307,7 +313,8 @@ impl<W: World> Agent<W> {
                 to: at.clone(),
                 why: why_text(why),
             },
-            Why::Pinned(_) | Why::Paused => Outcome::Held(why_text(why)),
+            Why::Pinned(_) | Why::Paused => by_hand(why),
+            Why::Held(commit, hold) => held_for(commit, hold),
             Why::Unknown(message) => self.not_fetched(message.clone()),
             Why::HeldBack(message) => held_back(message),
             Why::AtTip => self.outcome_at_tip(kept),
@@ -391,7 +398,8 @@ impl<W: World> Agent<W> {
                 commit: commit.clone(),
                 why: why_text(why),
             },
-            Why::Paused | Why::Pinned(_) | Why::AtTip => Outcome::Held(why_text(why)),
+            Why::Paused | Why::Pinned(_) | Why::AtTip => by_hand(why),
+            Why::Held(commit, hold) => held_for(commit, hold),
             Why::Deferred { commit, why, .. } if ledger.last_good().is_none() => {
                 failed(commit, why)
             }
@@ -453,6 +461,16 @@ fn rejected(rejection: &Rejection) -> Outcome {
     }
 }
 
+/// Held by a person at this device.
+fn by_hand(why: &Why) -> Outcome {
+    let by = if matches!(why, Why::Pinned(_)) {
+        HeldBy::RolledBack
+    } else {
+        HeldBy::Paused
+    };
+    Outcome::Held(Hold::open(by, why_text(why)))
+}
+
 fn held_back(message: &str) -> Outcome {
     Outcome::Deferred {
         reason: "UncleanStarts".to_owned(),
@@ -503,6 +521,7 @@ pub(super) fn why_text(why: &Why) -> String {
             crate::domain::history::TRIES
         ),
         Why::Deferred { commit, why, .. } => format!("{} is put off: {why}", commit.short()),
+        Why::Held(commit, hold) => format!("{} waits: {}", commit.short(), hold.message),
         Why::Unknown(why) => format!("nothing newer is known: {why}"),
         Why::HeldBack(why) => why.clone(),
     }

@@ -159,6 +159,10 @@ impl<W: World> Agent<W> {
             };
             contents.insert(file.content.clone(), bytes);
         }
-        Ok(Resolved { state, contents })
+        Ok(Resolved {
+            state,
+            contents,
+            rollout: None,
+        })
     }
 }

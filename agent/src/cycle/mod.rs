@@ -7,6 +7,7 @@
 mod advance;
 mod begin;
 pub mod hand_over;
+mod hold;
 mod inventory;
 mod keep;
 mod limits;
@@ -35,6 +36,7 @@ use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 
 use crate::domain::history::{Floor, Ledger};
+use crate::domain::hold::{HeldBy, Hold};
 use crate::domain::outcome::{Outcome, Phase};
 use crate::domain::revision::CommitId;
 use crate::port::World;
@@ -181,7 +183,10 @@ impl<W: World> Agent<W> {
         if let (Newest::Unknown(_), Urgency::Boot) = (&newest, urgency)
             && ledger.good.is_empty()
         {
-            return Ok(later(Outcome::Held("nothing was fetched yet".to_owned())));
+            return Ok(later(Outcome::Held(Hold::open(
+                HeldBy::Nothing,
+                "nothing was fetched yet",
+            ))));
         }
         self.mend().await?;
         let ledger = self.world.journal().ledger();
@@ -230,6 +235,7 @@ impl<W: World> Agent<W> {
             Preparation::Rejected(rejection) => self.stay(ledger, Why::Rejected(rejection)).await,
             Preparation::Refused(refusal) => self.stay(ledger, Why::Refused(refusal)).await,
             Preparation::Waiting(waiting) => self.stay_waiting(ledger, commit.id(), waiting).await,
+            Preparation::Held(hold) => self.stay_held(ledger, commit.id(), hold).await,
             Preparation::Overtaken(newer) => Ok(self.make_way(commit.id(), &newer)),
             Preparation::Same(resolved) => self.take_same(commit, &resolved, ledger).await,
             Preparation::Ready(prepared) => self.advance(*prepared, ledger).await,

@@ -79,14 +79,21 @@ impl<W: World> Agent<W> {
         }
     }
 
-    /// As [`Agent::newer_than`], while a newer commit may interrupt at all.
+    /// As [`Agent::newer_than`], while a newer commit may interrupt at all: one that has to wait here does not end what is
+    /// under way, for nothing would take its place.
     pub(super) async fn interrupting(&self, known: CommitId) -> CommitId {
         if !self.may_be_interrupted() {
             std::future::pending::<()>().await;
         }
-        let newer = self.newer_than(Some(known)).await.id().clone();
-        self.count_interruption();
-        newer
+        let mut known = known;
+        loop {
+            let newer = self.newer_than(Some(known)).await;
+            known = newer.id().clone();
+            if !self.would_wait(&newer).await {
+                self.count_interruption();
+                return known;
+            }
+        }
     }
 
     /// What was being prepared gives way to a newer commit: nothing was changed, and no try was spent.

@@ -13,6 +13,7 @@ use super::session::chain;
 use super::{Agent, CycleError};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{Ledger, Refusal, Stage, Trial};
+use crate::domain::hold::Hold;
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::outcome::Phase;
 use crate::domain::resource::ResourceId;
@@ -41,6 +42,8 @@ pub(super) enum Preparation {
     Refused(Refusal),
     /// Something is not there yet; the same revision may go ahead later.
     Waiting(Waiting),
+    /// All is there, and it is held on purpose.
+    Held(Hold),
     /// A newer commit came, which does without what is missing here.
     Overtaken(CommitId),
     /// It resolves to what is good already.
@@ -138,6 +141,10 @@ impl<W: World> Agent<W> {
                 storage.reason(),
                 message,
             )));
+        }
+        // Before anything is staged: a pass that holds writes nothing.
+        if let Some(hold) = self.held(commit, &resolved, ledger) {
+            return Ok(Preparation::Held(hold));
         }
         self.announce_staging(commit, &resolved, &plan, ledger)?;
         if let Err(waiting) = self.stage(&plan, &resolved.contents) {

@@ -6,6 +6,7 @@ use super::prepare::{Obstacle, as_before};
 use super::session::chain;
 use crate::domain::desired::{Contents, Resolved};
 use crate::domain::history::{GoodRevision, Ledger};
+use crate::domain::hold::Hold;
 use crate::domain::observed::ObservedState;
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::{CommitId, ContentId};
@@ -26,6 +27,8 @@ pub struct Preview {
     pub target: &'static str,
     /// The revision it would be at.
     pub revision: Option<CommitId>,
+    /// What holds the tip back on purpose.
+    pub held: Option<Hold>,
     /// Why it would not advance, where it would not.
     pub why: Option<String>,
     /// The exit code that fits: 0, or 3 where the tip is refused, or 1 where it cannot be told now.
@@ -73,15 +76,25 @@ impl<W: World> Agent<W> {
                         });
                     }
                 };
-                match select::admit(&resolved.state.content_id(), &ledger) {
+                let admission = select::admit(&resolved.state.content_id(), &ledger);
+                match &admission {
                     Admission::Refused(refusal) => {
-                        let why = Why::Refused(as_before(commit.id(), refusal));
+                        let why = Why::Refused(as_before(commit.id(), refusal.clone()));
                         return match ledger.last_good() {
                             Some(good) => self.preview_keep(good, &ledger, &why).await,
                             None => Ok(hold(&why)),
                         };
                     }
                     Admission::SameAsLastGood | Admission::Try => {}
+                }
+                if let (Some(hold), Some(good), Admission::Try) = (
+                    self.held(&commit, &resolved, &ledger),
+                    ledger.last_good(),
+                    &admission,
+                ) && self.allow(&commit, &resolved).is_ok()
+                {
+                    let why = Why::Held(commit.id().clone(), hold);
+                    return self.preview_keep(good, &ledger, &why).await;
                 }
                 match self.allow(&commit, &resolved) {
                     Ok(()) => {
@@ -138,8 +151,13 @@ impl<W: World> Agent<W> {
             Why::AtTip => None,
             _ => Some(why_text(why)),
         };
+        let held = match why {
+            Why::Held(_, hold) => Some(hold.clone()),
+            _ => None,
+        };
         Ok(Preview {
-            target: "keep",
+            target: if held.is_some() { "hold" } else { "keep" },
+            held,
             revision: Some(good.commit().clone()),
             code: if excluded.is_some() { 3 } else { code_of(why) },
             why: match (why_not, excluded) {
@@ -166,6 +184,7 @@ impl<W: World> Agent<W> {
         let plan = plan::plan(&resolved.state, &observed, &ledger.inventory, mode);
         Preview {
             target,
+            held: None,
             revision: Some(revision),
             why: None,
             code: 0,
@@ -205,6 +224,7 @@ fn code_of(why: &Why) -> u8 {
         | Why::Paused
         | Why::Refused(_)
         | Why::TriesSpent(..)
+        | Why::Held(..)
         | Why::Deferred { .. } => 0,
     }
 }
@@ -212,6 +232,7 @@ fn code_of(why: &Why) -> u8 {
 fn hold(why: &Why) -> Preview {
     Preview {
         target: "hold",
+        held: None,
         revision: None,
         why: Some(why_text(why)),
         code: code_of(why),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::prepare::Waiting;
 use crate::domain::commit::{Extent, RawHistory};
 use crate::domain::history::Deferral;
+use crate::domain::hold::Ends;
 use crate::domain::outcome::{
     AppStatus, Condition, ConditionStatus, ConditionType, Outcome, Phase, Report,
 };
@@ -136,6 +137,8 @@ pub struct Session {
     pub overtaken: Cell<bool>,
     /// The revision that waits for something before it can be tried, and until when.
     waiting: RefCell<Option<PutOff>>,
+    /// A time that is known to have passed, and when it was known.
+    pub(super) past: RefCell<Option<(Timestamp, Instant)>>,
     /// What ailed the disk when this cycle began.
     pub(super) ails: RefCell<Option<super::room::Ailment>>,
     /// What a revision's files weigh.
@@ -350,9 +353,12 @@ pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says)
             (Reconciling, settled),
             (Stalled, unstalled),
         ],
-        Outcome::Held(why) => [
-            (Ready, Says::no("Held", why)),
-            (Reconciling, settled),
+        Outcome::Held(hold) => [
+            (Ready, Says::no(hold.by.reason(), &hold.message)),
+            match hold.by.ends() {
+                Ends::ByHand => (Reconciling, settled),
+                Ends::ByItself => (Reconciling, Says::yes(hold.by.reason(), &hold.message)),
+            },
             (Stalled, unstalled),
         ],
         Outcome::Rejected { reason, message } => [

@@ -2,6 +2,7 @@
 
 use super::Agent;
 use super::session::{Says, chain, ending};
+use crate::domain::hold::{HeldBy, Hold};
 use crate::domain::outcome::{ConditionStatus, ConditionType, Outcome, Phase};
 use crate::domain::storage::Storage;
 use crate::port::World;
@@ -62,6 +63,7 @@ impl<W: World> Agent<W> {
         };
         self.session.update(&self.world, |report| {
             report.phase = phase;
+            report.held = holds_tip(outcome);
             report.device = self.settings.device.to_string();
             report.branch.clone_from(&self.settings.branch);
             report.warnings = self.trust_warnings();
@@ -74,5 +76,16 @@ impl<W: World> Agent<W> {
             self.session.notice(&self.world, &chain(&error));
         }
         self.world.reporter().tell(&Event::Outcome(outcome.clone()));
+    }
+}
+
+/// What holds the tip back, where no person at this device does.
+fn holds_tip(outcome: &Outcome) -> Option<Hold> {
+    let Outcome::Held(hold) = outcome else {
+        return None;
+    };
+    match hold.by {
+        HeldBy::Paused | HeldBy::RolledBack | HeldBy::Nothing => None,
+        HeldBy::Window | HeldBy::Download | HeldBy::Wave | HeldBy::Halt => Some(hold.clone()),
     }
 }

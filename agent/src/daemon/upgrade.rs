@@ -344,7 +344,8 @@ impl<'a, W: World> Daemon<'a, W> {
             | Outcome::Healed { .. }
             | Outcome::Unhealthy { .. }
             | Outcome::Rejected { .. } => Ok(()),
-            Outcome::RolledBack { why, .. } | Outcome::Held(why) => no(why),
+            Outcome::RolledBack { why, .. } => no(why),
+            Outcome::Held(hold) => no(&hold.message),
             Outcome::Deferred { message, .. } => no(message),
         }
     }

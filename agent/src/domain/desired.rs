@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use evenkeel_schema::app::{Check, Gate, OnChange, OnRemove};
 use evenkeel_schema::name::{AppName, DeviceId, ServiceName};
 use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::rollout::Rollout;
 use evenkeel_schema::service::{Network, Service, Volume};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,8 @@ pub struct Resolved {
     pub state: DesiredState,
     /// Every content that the state names.
     pub contents: Contents,
+    /// When this device may begin it. Not part of what it is: the same state is the same whoever comes when.
+    pub rollout: Option<Rollout>,
 }
 
 impl DesiredState {

@@ -5,6 +5,7 @@ pub mod commit;
 pub mod container;
 pub mod desired;
 pub mod history;
+pub mod hold;
 pub mod observed;
 pub mod outcome;
 pub mod resource;

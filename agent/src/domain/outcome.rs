@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::agent::AgentReport;
+use super::hold::Hold;
 use super::revision::{CommitId, Timestamp};
 
 /// What the device is doing.
@@ -147,6 +148,9 @@ pub struct Report {
     pub drift: Vec<String>,
     /// The poll.
     pub poll: Poll,
+    /// What holds the tip back on purpose, where something does that is not a person at this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Hold>,
     /// What a person should see to before it hinders the device: keys that end soon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -179,8 +183,8 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
-    /// Held on purpose: paused, pinned.
-    Held(String),
+    /// Held on purpose: paused, pinned, not its turn.
+    Held(Hold),
     /// The tip was refused by trust, guard or schema; nothing on the device was changed for it.
     Rejected {
         /// A stable word: `not-descendant`, `unsigned`, `schema`, `guard`, ...

@@ -8,6 +8,8 @@ pub trait Clock {
     fn now(&self) -> Timestamp;
     /// Whether something (NTP, PTP, GNSS) says that the wall clock is right.
     fn is_synchronised(&self) -> bool;
+    /// Whether a time service runs and has not set the clock yet: until then it may show anything.
+    fn awaits_time(&self) -> bool;
     /// When this binary was built: no true clock shows less.
     fn build_time(&self) -> Timestamp;
     /// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`).

@@ -29,6 +29,7 @@ use evenkeel_schema::fleet::{self, Fleet};
 use evenkeel_schema::group::{self, Group};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
 use evenkeel_schema::node::{Node, Value};
+use evenkeel_schema::rollout::Rollout;
 
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::tree::Tree;
@@ -57,6 +58,8 @@ pub struct Selection {
     pub apps: BTreeMap<AppName, Vec<Place>>,
     /// Its values, merged.
     pub values: Node,
+    /// When it may begin.
+    pub rollout: Option<Rollout>,
 }
 
 impl Selection {
@@ -133,6 +136,7 @@ pub fn resolve(selection: &Selection, tree: &Tree) -> Result<Resolved, Diagnosti
             apps,
         },
         contents,
+        rollout: selection.rollout.clone(),
     })
 }
 
@@ -151,6 +155,7 @@ fn read_fleet(tree: &Tree, out: &mut Diagnostics) -> Option<Fleet> {
             name: String::new(),
             allow_tags: false,
             values: None,
+            rollout: None,
         })),
     }
 }
@@ -217,9 +222,13 @@ fn select(
     };
     add(&[], &[], fleet.values.as_ref());
     let mut member_of = Vec::new();
+    let mut rollout = fleet.rollout;
     for (name, group) in groups {
         if group.selector.matches(&labels) {
             member_of.push(name.clone());
+            if let Some(later) = &group.rollout {
+                rollout = Some(later.clone().over(rollout));
+            }
             add(&group.apps, &group.without_apps, group.values.as_ref());
         }
     }
@@ -238,6 +247,7 @@ fn select(
         groups: member_of,
         apps,
         values,
+        rollout,
     }
 }
 

@@ -1,5 +1,6 @@
 //! When to wake up next: jitter, back-off. Pure; chance and failures are arguments.
 
+pub mod rollout;
 pub mod starts;
 
 use std::time::Duration;
@@ -32,6 +33,12 @@ impl Jitter {
     #[must_use]
     pub fn random() -> Self {
         Self(fastrand::u32(0..=1000))
+    }
+
+    /// So long, and up to `spread` more.
+    #[must_use]
+    pub fn after(self, wait: Duration, spread: Duration) -> Duration {
+        wait + spread * self.0 / 1000
     }
 }
 

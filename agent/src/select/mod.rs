@@ -11,6 +11,7 @@ pub mod upgrade;
 use std::time::Duration;
 
 use crate::domain::history::{GoodRevision, Ledger, Refusal, TRIES};
+use crate::domain::hold::Hold;
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
 use crate::trust::verified::VerifiedCommit;
 
@@ -73,6 +74,8 @@ pub enum Why {
         /// Until when.
         until: Timestamp,
     },
+    /// The tip is held on purpose.
+    Held(CommitId, Hold),
     /// Nothing newer is known.
     Unknown(String),
     /// Nothing newer is looked at: the agent ended uncleanly on the way to it.

@@ -317,7 +317,11 @@ impl Journal for Store {
             .map(|(_, _, file)| file.content.clone())
             .collect();
         let contents = self.contents(&ids)?;
-        Ok(Resolved { state, contents })
+        Ok(Resolved {
+            state,
+            contents,
+            rollout: None,
+        })
     }
 
     fn kept_state(&self, content: &ContentId) -> Result<DesiredState, JournalError> {

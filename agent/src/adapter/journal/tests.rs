@@ -52,6 +52,7 @@ fn resolved(files: &[(&str, Vec<u8>)]) -> Resolved {
         contents.insert(content, bytes.clone());
     }
     Resolved {
+        rollout: None,
         state: DesiredState {
             device: "gw-1".parse().unwrap(),
             fleet: "acme".to_owned(),

@@ -40,7 +40,7 @@ pub fn outcome(outcome: &Outcome, report: &Report) -> String {
         Outcome::RolledBack { to, why } => {
             format!("back at {}: {why}; `evenkeel resume` goes on", to.short())
         }
-        Outcome::Held(why) => format!("held at {at}: {why}"),
+        Outcome::Held(hold) => format!("held at {at}: {}", hold.message),
         Outcome::Rejected { reason, message } => {
             format!("refused ({reason}): {message}\nthe device stays at {at}")
         }
@@ -70,18 +70,20 @@ pub fn outcome_json(outcome: &Outcome, report: &Report) -> Value {
         Outcome::Applied { commit, .. } => ("applied", Some(commit), None),
         Outcome::Healed { .. } => ("healed", revision.applied.as_ref(), None),
         Outcome::RolledBack { to, why } => ("rolled-back", Some(to), Some(why)),
-        Outcome::Held(why) => ("held", revision.applied.as_ref(), Some(why)),
+        Outcome::Held(hold) => ("held", revision.applied.as_ref(), Some(&hold.message)),
         Outcome::Rejected { message, .. } => ("refused", revision.tip.as_ref(), Some(message)),
         Outcome::Unhealthy { commit, why } => ("unhealthy", Some(commit), Some(why)),
         Outcome::Deferred { message, .. } => ("deferred", revision.tip.as_ref(), Some(message)),
     };
     let reason = match outcome {
-        Outcome::Rejected { reason, .. } | Outcome::Deferred { reason, .. } => Some(reason),
+        Outcome::Rejected { reason, .. } | Outcome::Deferred { reason, .. } => {
+            Some(reason.as_str())
+        }
+        Outcome::Held(hold) => Some(hold.by.word()),
         Outcome::Converged
         | Outcome::Applied { .. }
         | Outcome::Healed { .. }
         | Outcome::RolledBack { .. }
-        | Outcome::Held(_)
         | Outcome::Unhealthy { .. } => None,
     };
     let steps = match outcome {
@@ -93,12 +95,17 @@ pub fn outcome_json(outcome: &Outcome, report: &Report) -> Value {
         | Outcome::Unhealthy { .. }
         | Outcome::Deferred { .. } => 0,
     };
+    let until = match outcome {
+        Outcome::Held(hold) => hold.until,
+        _ => None,
+    };
     json!({
         "outcome": name,
         "code": outcome.exit_code(),
         "commit": commit,
         "reason": reason,
         "message": why,
+        "until": until,
         "steps": steps,
         "revision": revision,
     })

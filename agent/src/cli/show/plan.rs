@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 
 use super::style::{Style, Tone};
 use crate::domain::desired::Contents;
+use crate::domain::hold::Hold;
 use crate::domain::observed::ObservedState;
 use crate::domain::revision::CommitId;
 use crate::plan::{Plan, diff};
+
+/// What is blocked where a whole revision is held on purpose.
+const HELD: &str = "revision";
 
 /// The plan as `--json` prints it. `target` is `advance`, `keep` or `hold`; `why` says why the device would not
 /// advance; `contents` holds what is at hand of old and new files, without those that secrets went into.
@@ -41,12 +45,24 @@ pub fn json(
     json!({ "revision": revision, "target": target, "why": why, "steps": steps, "blocked": blocked })
 }
 
+/// The same, with what holds the tip back: as `held`, and among what is blocked.
+#[must_use]
+pub fn with_hold(mut plan: Value, held: Option<&Hold>) -> Value {
+    if let (Some(hold), Value::Object(fields)) = (held, &mut plan) {
+        if let Some(Value::Array(blocked)) = fields.get_mut("blocked") {
+            blocked.push(json!({ "resource": HELD, "because": hold.message }));
+        }
+        fields.insert("held".to_owned(), json!(hold));
+    }
+    plan
+}
+
 /// The plan for people, from what [`json`] made (by this agent, or by the daemon that was asked).
 #[must_use]
 pub fn human(plan: &Value, style: Style) -> String {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |key: &str| plan[key].as_array().cloned().unwrap_or_default();
-    let (steps, blocked) = (list("steps"), list("blocked"));
+    let (steps, mut blocked) = (list("steps"), list("blocked"));
     let revision = plan["revision"]
         .as_str()
         .map(|revision| revision.get(..10).unwrap_or(revision).to_owned());
@@ -56,7 +72,8 @@ pub fn human(plan: &Value, style: Style) -> String {
         ("advance", count) => format!("advance to {at}: {}", count_of(count)),
         ("keep", 0) => format!("stay at {at}: nothing to do"),
         ("keep", count) => format!("stay at {at}: {}", count_of(count)),
-        (_, _) => format!("hold at {at}"),
+        (_, 0) => format!("hold at {at}"),
+        (_, count) => format!("hold at {at}: {}", count_of(count)),
     };
     let _ = writeln!(out, "{}", style.paint(Tone::Strong, &what));
     if let Some(why) = plan["why"].as_str() {
@@ -89,6 +106,8 @@ pub fn human(plan: &Value, style: Style) -> String {
             let _ = writeln!(out, "      {painted}");
         }
     }
+    // What holds the tip back is told above already.
+    blocked.retain(|entry| entry["resource"] != HELD);
     if !blocked.is_empty() {
         let _ = writeln!(out, "{}", style.paint(Tone::Bad, "blocked:"));
         for entry in &blocked {

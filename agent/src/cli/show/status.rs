@@ -27,6 +27,10 @@ pub fn human(report: &Report, now: Timestamp, style: Style) -> String {
             style.paint(Tone::Warning, &format!("! {notice}"))
         );
     }
+    if let Some(hold) = &report.held {
+        let text = format!("! {}", hold.message);
+        let _ = writeln!(out, "{}", style.paint(Tone::Warning, &text));
+    }
     for warning in &report.warnings {
         let text = format!("! {warning}");
         let _ = writeln!(out, "{}", style.paint(Tone::Warning, &text));

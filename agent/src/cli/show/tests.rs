@@ -31,6 +31,7 @@ fn report() -> Report {
         since: Timestamp(NOW.0 - 200),
     };
     Report {
+        held: None,
         device: "gw-0042".to_owned(),
         branch: "stable".to_owned(),
         revision: Revisions {

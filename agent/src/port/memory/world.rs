@@ -61,6 +61,7 @@ impl MemoryWorld {
                 boots: Cell::new(1),
                 ahead: Cell::new(0),
                 synchronised: Cell::new(true),
+                awaits_time: Cell::new(false),
             },
             faults,
         };
@@ -181,6 +182,8 @@ pub(crate) struct MemoryClock {
     /// How many seconds it shows too much.
     ahead: Cell<i64>,
     synchronised: Cell<bool>,
+    /// Whether a time service runs that has not set it yet.
+    pub(crate) awaits_time: Cell<bool>,
 }
 
 impl MemoryClock {
@@ -211,6 +214,10 @@ impl Clock for MemoryClock {
 
     fn is_synchronised(&self) -> bool {
         self.synchronised.get()
+    }
+
+    fn awaits_time(&self) -> bool {
+        self.awaits_time.get()
     }
 
     fn build_time(&self) -> Timestamp {

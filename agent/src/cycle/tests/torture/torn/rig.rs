@@ -207,6 +207,9 @@ impl Clock for BootClock {
     fn is_synchronised(&self) -> bool {
         true
     }
+    fn awaits_time(&self) -> bool {
+        false
+    }
     fn build_time(&self) -> Timestamp {
         Timestamp(BEGAN - 1_000_000)
     }

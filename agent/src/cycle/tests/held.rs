@@ -1,0 +1,303 @@
+//! A change that is held on purpose: waves, halts, clocks. What is good is healed all the while.
+
+use super::*;
+use crate::daemon::{Daemon, Run};
+use crate::domain::hold::{HeldBy, Hold};
+use crate::domain::revision::Timestamp;
+use crate::port::clock::Clock as _;
+use crate::schedule::rollout::{Slot, turn};
+
+const HOUR: i64 = 3600;
+
+impl Release {
+    /// The same with a `[rollout]`.
+    fn in_rollout(&self, section: &str) -> Vec<(&'static str, String)> {
+        let mut documents = self.documents();
+        documents[0].1.push_str(&format!("[rollout]\n{section}\n"));
+        documents
+    }
+}
+
+impl Rig {
+    fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    fn in_hours(&self, hours: i64) -> Timestamp {
+        Timestamp(self.now().0 + hours * HOUR)
+    }
+
+    /// Pushes a release whose only wave comes after so many hours.
+    fn push_for_later(&self, release: &Release, hours: i64) -> CommitId {
+        let start = self.in_hours(hours);
+        let section = format!("id = 'one'\nstart = '{start}'\nwaves = [100]");
+        self.world
+            .source
+            .push(&release.in_rollout(&section), "later")
+    }
+
+    async fn held(&self) -> Hold {
+        match self.settle().await {
+            Outcome::Held(hold) => hold,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pulled(&self, image: &str) -> usize {
+        let log = self.world.faults.log();
+        log.iter()
+            .filter(|one| **one == format!("pull {image}"))
+            .count()
+    }
+
+    async fn pass_hours(&self, hours: u64) {
+        tokio::time::sleep(Duration::from_secs(hours * 3600)).await;
+    }
+
+    async fn taken(&self, release: &Release) {
+        let outcome = self.settle().await;
+        assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+        self.assert_at(release).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_waits_for_its_turn_with_all_it_needs_and_then_takes_it() {
+    let rig = Rig::at_one().await;
+    let start = rig.in_hours(5);
+    let commit = rig.push_for_later(&TWO, 5);
+    let hold = rig.held().await;
+    assert_eq!((hold.by, hold.until), (HeldBy::Wave, Some(start)));
+    for word in [commit.short(), "`one`", &start.to_string()] {
+        assert!(hold.message.contains(word), "{}", hold.message);
+    }
+    let report = rig.agent.session.report();
+    assert_eq!(report.held, Some(hold));
+    let ready = &report.conditions[0];
+    assert_eq!(ready.reason, "WaitsForTurn");
+    // The images came ahead of the turn.
+    assert_eq!(rig.pulled(&image('2')), 1);
+    rig.assert_at(&ONE).await;
+    rig.assert_still().await;
+
+    rig.pass_hours(4).await;
+    rig.assert_still().await;
+    rig.pass_hours(1).await;
+    rig.taken(&TWO).await;
+    assert_eq!(rig.agent.session.report().held, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_waits_heals_goes_back_and_goes_on_by_hand() {
+    let rig = Rig::at_one().await;
+    rig.push_for_later(&TWO, 5);
+    rig.held().await;
+    rig.world.files.by_hand("/etc/web.conf", "broken\n");
+    rig.held().await;
+    rig.assert_at(&ONE).await;
+    // Somebody who asks for a pass does not jump the queue.
+    let asked = rig.settle_as(Urgency::Asked).await;
+    assert!(matches!(asked, Outcome::Held(_)), "{asked:?}");
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_commit_under_the_same_id_neither_redraws_nor_restarts() {
+    let rig = Rig::at_one().await;
+    let start = rig.now();
+    let section = format!("id = 'one'\nstart = '{start}'\nduration = '1000h'");
+    let commit = |release: &Release| rig.world.source.push(&release.in_rollout(&section), "x");
+    commit(&TWO);
+    let turns = {
+        let text = format!("format = 1\nname = 'a'\n[rollout]\n{section}\n");
+        let mut out = evenkeel_schema::diagnostic::Diagnostics::new();
+        let fleet = evenkeel_schema::fleet::parse("f", text.as_bytes(), "0.1.0", &mut out);
+        fleet.unwrap().unwrap().rollout.unwrap().turns.unwrap()
+    };
+    let turn = turn(&turns, Slot::of("one", &rig.agent.settings.device)).at;
+    assert_eq!(rig.held().await.until, Some(turn));
+    rig.pass_hours(1).await;
+    commit(&THREE);
+    assert_eq!(rig.held().await.until, Some(turn));
+    let left = u64::try_from(turn.0 - rig.now().0).unwrap();
+    tokio::time::sleep(Duration::from_secs(left)).await;
+    rig.taken(&THREE).await;
+    // Its turn has come: what follows under this id does not wait.
+    commit(&TWO);
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halt_stops_who_has_not_begun_and_a_commit_without_it_goes_on() {
+    let rig = Rig::at_one().await;
+    let start = rig.in_hours(-1);
+    let going = format!("id = 'one'\nstart = '{start}'\nwaves = [100]\n");
+    rig.world
+        .source
+        .push(&TWO.in_rollout(&format!("{going}halt = true")), "halt");
+    let hold = rig.held().await;
+    assert_eq!((hold.by, hold.until), (HeldBy::Halt, None));
+    assert!(hold.message.contains("fleet.toml:7:8"), "{}", hold.message);
+    rig.world.files.by_hand("/etc/web.conf", "broken\n");
+    rig.held().await;
+    rig.assert_at(&ONE).await;
+    rig.pass_hours(100).await;
+    rig.assert_still().await;
+
+    rig.world.source.push(&TWO.in_rollout(&going), "go on");
+    rig.taken(&TWO).await;
+    // Who has it keeps it.
+    let halted = rig
+        .world
+        .source
+        .push(&TWO.in_rollout("halt = true"), "halt again");
+    assert_eq!(rig.settle().await, Outcome::Converged);
+    assert_eq!(rig.last_good(), halted);
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_nothing_here_waits_for_no_turn() {
+    let rig = Rig::at_one().await;
+    let commit = rig.push_for_later(&ONE, 5);
+    assert_eq!(rig.settle().await, Outcome::Converged);
+    assert_eq!(rig.last_good(), commit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_with_nothing_good_does_not_wait() {
+    let rig = Rig::new();
+    rig.push_for_later(&ONE, 5);
+    rig.taken(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_began_goes_on_after_a_power_cut_though_a_halt_has_come() {
+    let mut rig = Rig::at_one().await;
+    rig.push(&TWO, "two");
+    rig.killed_after(5).await;
+    rig.world.lose_power();
+    rig.world
+        .source
+        .push(&TWO.in_rollout("halt = true"), "halt");
+    rig.start_again();
+    rig.live(2).await;
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_soaks_is_not_ended_by_a_newer_commit_that_has_to_wait() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.interval = Duration::from_secs(3);
+    let two = rig.push(&TWO, "two");
+    let outcome = rig
+        .settle_while(2, async {
+            rig.push_for_later(&THREE, 5);
+        })
+        .await;
+    assert!(
+        matches!(&outcome, Outcome::Applied { commit, .. } if *commit == two),
+        "{outcome:?}"
+    );
+    rig.assert_at(&TWO).await;
+    assert_eq!(rig.held().await.by, HeldBy::Wave);
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_no_longer_the_tip_goes_back_while_the_tip_is_held() {
+    let mut rig = Rig::at_one().await;
+    rig.push(&TWO, "two");
+    rig.killed_after(5).await;
+    rig.push_for_later(&THREE, 5);
+    rig.start_again();
+    assert_eq!(rig.held().await.by, HeldBy::Wave);
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_with_no_clock_comes_last_by_what_it_knows_to_have_passed() {
+    let rig = Rig::at_one().await;
+    let start = rig.now();
+    let section = format!("id = 'one'\nstart = '{start}'\nwaves = [50, 100]\npause = '2h'");
+    let tip = rig.world.source.tip();
+    rig.world.clock.begin_at_zero();
+    rig.world.source.push_at(
+        tip.as_ref(),
+        &TWO.in_rollout(&section),
+        "two",
+        crate::trust::fixture::Hand::Trusted,
+        start.0,
+    );
+    let hold = rig.held().await;
+    assert_eq!((hold.by, hold.until), (HeldBy::Wave, None));
+    assert!(hold.message.contains("last"), "{}", hold.message);
+    rig.pass_hours(3).await;
+    rig.held().await;
+    rig.pass_hours(1).await;
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_nobody_has_set_yet_does_not_begin_a_turn() {
+    let rig = Rig::at_one().await;
+    rig.push_for_later(&TWO, 5);
+    rig.world.clock.awaits_time.set(true);
+    rig.world.clock.step(6 * HOUR);
+    let hold = rig.held().await;
+    assert!(hold.message.contains("time service"), "{}", hold.message);
+    rig.world.clock.awaits_time.set(false);
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_back_takes_nothing_away() {
+    let rig = Rig::at_one().await;
+    let start = rig.in_hours(1);
+    let section = format!("id = 'one'\nstart = '{start}'\nwaves = [100]");
+    rig.world.source.push(&TWO.in_rollout(&section), "two");
+    rig.pass_hours(2).await;
+    rig.taken(&TWO).await;
+    rig.world.clock.step(-HOUR * 2);
+    assert_eq!(rig.settle().await, Outcome::Converged);
+    rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_says_hold_and_when_the_turn_comes() {
+    let rig = Rig::at_one().await;
+    let good = rig.last_good();
+    rig.push_for_later(&TWO, 5);
+    let preview = rig.agent.preview().await.unwrap();
+    assert_eq!((preview.target, preview.code), ("hold", 0));
+    assert_eq!(preview.revision, Some(good));
+    assert_eq!(preview.held.unwrap().by, HeldBy::Wave);
+    assert!(preview.plan.steps.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_wakes_up_when_the_turn_comes_and_not_an_interval_later() {
+    let world = MemoryWorld::new();
+    let interval = Duration::from_secs(10 * 3600);
+    let settings = Settings {
+        interval,
+        ..settings()
+    };
+    let rig = Rig {
+        agent: agent(&world, settings),
+        world,
+    };
+    rig.push(&ONE, "one");
+    rig.settle().await;
+    rig.push_for_later(&TWO, 3);
+    let (_asks, mut requests) = tokio::sync::mpsc::channel(1);
+    let (_signals, mut signals) = tokio::sync::mpsc::channel(1);
+    let mut daemon = Daemon::new(&rig.agent);
+    let running = daemon.run(Run::Forever, &mut requests, &mut signals);
+    tokio::select! {
+        outcome = running => panic!("{outcome:?}"),
+        // The turn, the most that chance adds, and the soak.
+        () = tokio::time::sleep(Duration::from_secs(3 * 3600) + interval / 10 + Duration::from_secs(60)) => {}
+    }
+    rig.assert_at(&TWO).await;
+}
