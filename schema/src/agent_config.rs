@@ -63,8 +63,10 @@ pub struct SourceSection<F = PathBuf> {
     pub branch: String,
     /// Time between polls, before jitter; 60 s.
     pub interval: Duration,
-    /// A file with a bearer token, or with the password where the URL names a user.
+    /// A file with a bearer token, or with the password where the URL names a user. For the host of the first http remote.
     pub token_file: Option<F>,
+    /// The same for one remote, by its URL as it stands in `urls`.
+    pub tokens: BTreeMap<String, F>,
     /// A private key for ssh.
     pub ssh_key: Option<F>,
     /// Pinned host keys for ssh.
@@ -86,6 +88,7 @@ impl<F> SourceSection<F> {
             branch: branch.to_owned(),
             interval: Duration::from_secs(60),
             token_file: None,
+            tokens: BTreeMap::new(),
             ssh_key: None,
             known_hosts: None,
             client_cert: None,

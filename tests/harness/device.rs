@@ -23,6 +23,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// `source.url`.
     pub url: String,
+    /// More remotes after the first.
+    pub mirrors: Vec<String>,
     /// `source.branch`.
     pub branch: String,
     /// `source.interval`.
@@ -69,6 +71,7 @@ impl Device {
                 id: id.to_owned(),
                 labels: BTreeMap::new(),
                 url: url.to_owned(),
+                mirrors: Vec::new(),
                 branch: "main".to_owned(),
                 interval: "1s".to_owned(),
                 source: Vec::new(),
@@ -165,13 +168,16 @@ impl Device {
             .collect();
         format!(
             "state_dir = {state:?}\nroot = {root:?}\n\n[device]\nid = {id:?}\nlabels = {{ {labels} }}\n\n\
-             [source]\nurl = {url:?}\nbranch = {branch:?}\ninterval = {interval:?}\n{source}\n\n\
+             [source]\nurl = {url}\nbranch = {branch:?}\ninterval = {interval:?}\n{source}\n\n\
              [trust]\nallowed_signers = {signers:?}\n{trust}\n\n[guard]\n{guard}\n\n[engine]\nsocket = {engine:?}\n\n{more}",
             state = self.state_dir(),
             root = self.root(),
             id = s.id,
             labels = labels.join(", "),
-            url = s.url,
+            url = match s.mirrors.as_slice() {
+                [] => format!("{:?}", s.url),
+                mirrors => format!("{:?}", [std::slice::from_ref(&s.url), mirrors].concat()),
+            },
             branch = s.branch,
             interval = s.interval,
             source = s.source.join("\n"),

@@ -28,6 +28,7 @@ mod openpgp;
 mod operator;
 mod packages;
 mod refuse;
+mod remotes;
 mod rollback;
 mod selfupdate;
 mod source;

@@ -21,7 +21,7 @@ use crate::adapter::report::Hub;
 use crate::adapter::state_dir::{Binding, StateDir, StateDirError};
 use crate::adapter::units::Systemctl;
 use crate::adapter::upgrades::{Generations, Started};
-use crate::cycle::{Agent, Interrupt, Remote, Session, Settings};
+use crate::cycle::{Agent, Interrupt, Session, Settings};
 use crate::domain::outcome::Report;
 use crate::domain::revision::Timestamp;
 use crate::domain::storage::Storage;
@@ -30,6 +30,7 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
+use crate::port::source::Reach;
 use crate::trust::policy::{NamedBytes, TrustPolicy};
 
 /// The longest configuration or trust file in bytes.
@@ -477,10 +478,6 @@ fn settings(
         interval: config.source.interval,
         max_age: config.trust.max_age,
         stale: config.trust.stale,
-        remote: if local {
-            Remote::Local
-        } else {
-            Remote::Network
-        },
+        remote: if local { Reach::Local } else { Reach::Network },
     })
 }

@@ -5,7 +5,7 @@ use super::prepare::{Prepared, written_paths};
 use super::session::{Says, chain};
 use super::steps::{Run, Staging, describe};
 use super::watch::Watched;
-use super::{Agent, CycleError, Interruption, Passed, Remote, later};
+use super::{Agent, CycleError, Interruption, Passed, later};
 use crate::domain::desired::Resolved;
 use crate::domain::history::{
     Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, TRIES, Trial,
@@ -19,7 +19,7 @@ use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
-use crate::port::source::Source as _;
+use crate::port::source::{Reach, Source as _};
 use crate::schedule;
 use crate::select::Why;
 use crate::trust::verified::VerifiedCommit;
@@ -150,6 +150,11 @@ impl<W: World> Agent<W> {
 
     /// Applies and watches.
     async fn attempt(&self, prepared: &Prepared, ledger: &Ledger) -> (End, Vec<String>) {
+        // Beside a remote on this machine: whether one over a network answers is only asked afterwards if one did before.
+        let before = match (self.session.reached.get(), self.reached_by()) {
+            (true, Reach::Local) => Reach::Local,
+            (true, Reach::Network) | (false, _) => self.settings.remote,
+        };
         self.session.phase(&self.world, Phase::Applying);
         let state = &prepared.resolved.state;
         let mut run = Run::new(
@@ -184,7 +189,7 @@ impl<W: World> Agent<W> {
         self.session.applied(&self.world, prepared.commit.id());
         self.session.phase(&self.world, Phase::Soaking);
         let end = match self.watch(prepared).await {
-            Watched::Healthy(proof) => match self.still_reached(ledger).await {
+            Watched::Healthy(proof) => match self.still_reached(before, ledger).await {
                 Ok(()) => End::Good(proof),
                 Err(why) => End::Deferred("network", why),
             },
@@ -238,18 +243,18 @@ impl<W: World> Agent<W> {
         })
     }
 
-    /// After a change the device must still reach a network remote, if it could before: see `must_ask_first`. Whether
+    /// After a change the device must still reach a network remote, any of them, if it could before: see `must_ask_first`. Whether
     /// the last poll reached it tells nothing of that, for it may have come in the soak, or this is another start.
-    async fn still_reached(&self, ledger: &Ledger) -> Result<(), String> {
+    async fn still_reached(&self, before: Reach, ledger: &Ledger) -> Result<(), String> {
         let could = self.session.reached.get() || ledger.last_good().is_some();
-        if self.settings.remote == Remote::Local || !could {
+        if before == Reach::Local || !could {
             return Ok(());
         }
         let mut last = String::new();
         for attempt in 1..=REACH_TRIES {
             self.world.reporter().tell(&Event::Alive);
-            match self.world.source().fetch(None).await {
-                Ok(_) => return Ok(()),
+            match self.world.source().reach().await {
+                Ok(()) => return Ok(()),
                 Err(error) => last = chain(&error),
             }
             if attempt < REACH_TRIES {

@@ -15,7 +15,7 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
 use crate::port::source::{Deepened, Source as _, SourceError};
-use crate::select::{Newest, Rejection};
+use crate::select::{Newest, Rejection, Urgency};
 use crate::trust::policy::{Anchor, Decision, Scene, TrustPolicy, Verdict};
 use crate::trust::verified::VerifiedCommit;
 
@@ -38,10 +38,11 @@ impl<W: World> Agent<W> {
         &self,
         ledger: &Ledger,
         floor: Option<&Floor>,
+        urgency: Urgency,
     ) -> Result<Newest, CycleError> {
         self.session.unstored.set(None);
-        let (raw, trouble) = match self.world.source().fetch(self.anchor(floor)).await {
-            Ok(raw) => (Some(raw), None),
+        let (fetched, trouble) = match self.world.source().fetch(self.anchor(floor)).await {
+            Ok(fetched) => (Some(fetched), None),
             Err(error) => {
                 let storage = Storage::behind(&error);
                 self.session.unstored.set(storage);
@@ -50,7 +51,7 @@ impl<W: World> Agent<W> {
                     Some(storage) => storage.explain(trouble),
                     None => trouble,
                 };
-                (self.local_tip(floor).await, Some(trouble))
+                (None, Some(trouble))
             }
         };
         self.session.reached.set(trouble.is_none());
@@ -61,7 +62,16 @@ impl<W: World> Agent<W> {
                 report.poll.last = Some(now);
             }
         });
-        self.consider(raw, trouble, ledger, floor).await
+        match fetched {
+            Some(fetched) => self.weigh(fetched, urgency, ledger, floor).await,
+            None => match self.split_before() {
+                Some(split) => Ok(split),
+                None => {
+                    let raw = self.local_tip(floor).await;
+                    self.consider(raw, trouble, ledger, floor).await
+                }
+            },
+        }
     }
 
     /// The tip as last fetched, judged again; asks no network.
@@ -75,7 +85,7 @@ impl<W: World> Agent<W> {
         self.consider(raw, None, ledger, floor).await
     }
 
-    async fn local_tip(&self, floor: Option<&Floor>) -> Option<RawCommit> {
+    pub(super) async fn local_tip(&self, floor: Option<&Floor>) -> Option<RawCommit> {
         match self.world.source().local_tip(self.anchor(floor)).await {
             Ok(raw) => raw,
             Err(damage) => {
@@ -85,7 +95,7 @@ impl<W: World> Agent<W> {
         }
     }
 
-    async fn consider(
+    pub(super) async fn consider(
         &self,
         raw: Option<RawCommit>,
         trouble: Option<String>,
@@ -145,7 +155,7 @@ impl<W: World> Agent<W> {
         Some(rejection)
     }
 
-    fn anchor<'a>(&'a self, floor: Option<&'a Floor>) -> Option<&'a CommitId> {
+    pub(super) fn anchor<'a>(&'a self, floor: Option<&'a Floor>) -> Option<&'a CommitId> {
         floor
             .map(|floor| &floor.commit)
             .or(self.settings.pin.as_ref())
@@ -224,7 +234,7 @@ impl<W: World> Agent<W> {
         })
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         policy: &TrustPolicy,
         raw: &RawCommit,

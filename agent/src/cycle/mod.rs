@@ -17,6 +17,7 @@ mod newer;
 mod observe;
 mod prepare;
 mod preview;
+mod remotes;
 mod restless;
 mod room;
 mod session;
@@ -42,7 +43,7 @@ use crate::domain::revision::CommitId;
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::{Journal as _, JournalError};
-use crate::port::source::Source as _;
+use crate::port::source::{Reach, Source as _};
 use crate::resolve::guard::Limits;
 use crate::select::floor::{FloorVerdict, reconcile};
 use crate::select::{self, Newest, Target, Urgency, Why};
@@ -84,17 +85,8 @@ pub struct Settings {
     pub max_age: Option<Duration>,
     /// What a stale branch does beyond that.
     pub stale: StalePolicy,
-    /// Whether the remote is reached over a network.
-    pub remote: Remote,
-}
-
-/// Where the remote is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remote {
-    /// Over a network: a change after which it cannot be reached any more goes back.
-    Network,
-    /// On this machine.
-    Local,
+    /// Whether any remote is reached over a network.
+    pub remote: Reach,
 }
 
 /// The loop with all it needs.
@@ -178,7 +170,9 @@ impl<W: World> Agent<W> {
                 Newest::Unknown("the remote was not asked".to_owned())
             }
             (_, Urgency::Boot) => self.look_back(&ledger, floor.as_ref()).await?,
-            (_, Urgency::Scheduled | Urgency::Asked) => self.look(&ledger, floor.as_ref()).await?,
+            (_, Urgency::Scheduled | Urgency::Asked) => {
+                self.look(&ledger, floor.as_ref(), urgency).await?
+            }
         };
         if let (Newest::Unknown(_), Urgency::Boot) = (&newest, urgency)
             && ledger.good.is_empty()
@@ -249,7 +243,7 @@ impl<W: World> Agent<W> {
         let goes_on = ledger
             .underway()
             .is_some_and(|trial| trial.commit == *commit);
-        self.settings.remote == Remote::Network
+        self.settings.remote == Reach::Network
             && !self.session.reached.get()
             && ledger.last_good().is_some()
             && !goes_on

@@ -22,7 +22,7 @@ use crate::port::engine::{Engine as _, EngineError};
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
-use crate::select::Newest;
+use crate::select::{Newest, Urgency};
 use crate::trust::verified::VerifiedCommit;
 
 /// How many newer commits in a row may interrupt before one is let finish.
@@ -55,7 +55,7 @@ impl<W: World> Agent<W> {
                 continue;
             }
             let floor = ledger.floor.clone();
-            let newest = self.look(&ledger, floor.as_ref()).await;
+            let newest = self.look(&ledger, floor.as_ref(), Urgency::Scheduled).await;
             failures = if self.session.reached.get() {
                 0
             } else {

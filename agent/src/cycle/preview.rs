@@ -54,7 +54,7 @@ impl<W: World> Agent<W> {
         let ledger = self.world.journal().ledger();
         let floor = self.floor(&ledger).await?;
         let newest = self
-            .look(&ledger, floor.as_ref())
+            .look(&ledger, floor.as_ref(), Urgency::Scheduled)
             .await
             .map_err(|error| failed(&error))?;
         let ledger = self.world.journal().ledger();

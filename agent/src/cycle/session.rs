@@ -145,6 +145,8 @@ pub struct Session {
     pub(super) weight: RefCell<Option<(ContentId, u64)>>,
     /// What of the disk kept the last fetch from being stored.
     pub(super) unstored: Cell<Option<Storage>>,
+    /// What the remotes said when all of them were asked.
+    pub(super) remotes: super::remotes::Remotes,
     /// Whether the remote answered in this cycle.
     pub reached: Cell<bool>,
     /// The commit that trust accepted when it was looked at last.

@@ -31,6 +31,21 @@ pub enum Descent {
     Unknown(String),
 }
 
+/// How one commit relates to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// They are the same.
+    Same,
+    /// It is an ancestor of the other one.
+    Ancestor,
+    /// The other one is an ancestor of it.
+    Descendant,
+    /// Provably neither is an ancestor of the other one: the history has forked.
+    Apart,
+    /// Not known: history is missing.
+    Unknown,
+}
+
 /// What trust may have to see beside a tip: the commits between the floor and the tip, and the trust sets in their
 /// trees. Untrusted, like all that came over the wire; trust computes each id again from the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -126,6 +126,46 @@ pub struct Poll {
     pub next: Option<Timestamp>,
     /// What went wrong at the last try.
     pub error: Option<String>,
+    /// The remote that answered last, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// What each remote said when it was asked last, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<RemoteStatus>,
+}
+
+/// One of several remotes in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteStatus {
+    /// Its address, without credentials.
+    pub url: String,
+    /// Whether it answers, and what is to be said of its tip.
+    pub state: RemoteState,
+    /// The tip that it named last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip: Option<CommitId>,
+    /// Why it did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What is to be said of one of several remotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoteState {
+    /// It was not asked yet.
+    NotAsked,
+    /// It names the tip that this device goes by.
+    Current,
+    /// Its tip is an ancestor of that one.
+    Behind,
+    /// Its tip is not accepted.
+    Refused,
+    /// Its tip is accepted, and neither that one's ancestor nor its descendant.
+    Apart,
+    /// How its tip relates to that one is not known.
+    Unknown,
+    /// It does not answer.
+    Silent,
 }
 
 /// Everything `status` tells. Kept in memory by the daemon, and in the journal whenever something but the poll's

@@ -1,7 +1,7 @@
 //! Where revisions come from.
 
 use super::Retry;
-use crate::domain::commit::{Extent, RawCommit, RawHistory};
+use crate::domain::commit::{Extent, Kin, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::tree::Tree;
@@ -69,15 +69,89 @@ pub enum Deepened {
     Nothing,
 }
 
-/// Where revisions come from: a branch of a git remote, and the local store of what was fetched.
+/// Whether a remote is reached over a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Over a network: a change after which none can be reached any more goes back.
+    Network,
+    /// On this machine.
+    Local,
+}
+
+/// What one remote is known for. Remotes are told apart by their place in `source.url`, from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteHealth {
+    /// Its address, without credentials.
+    pub name: String,
+    /// How it is reached.
+    pub reach: Reach,
+    /// How the last question to it ended, or why it did not; `None`: it was not asked by this process.
+    pub last: Option<Result<(), String>>,
+}
+
+/// What the first remote that answered says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The branch's tip there.
+    pub tip: RawCommit,
+    /// Which remote.
+    pub remote: usize,
+}
+
+/// What one of the other remotes says of the branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which remote.
+    pub remote: usize,
+    /// Its tip, whose objects are in the local store; `None`: it did not answer, and [`RemoteHealth`] says why.
+    pub tip: Option<CommitId>,
+}
+
+/// Which of the other remotes are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// Those that did not fail just now.
+    Ready,
+    /// Each of them.
+    Each,
+}
+
+/// Where revisions come from: a branch of one git remote or of several, and the local store of what was fetched.
 pub trait Source {
-    /// Asks the remote for the branch's tip and fetches what is missing, deepening a shallow history until the tip's
-    /// descent from `floor` is known (within a cap). What it returns is synced to disk. Where the tip is the one that
-    /// is already here, nothing is written.
+    /// Asks the remotes in their order, until one answers, for the branch's tip, and fetches what is missing, deepening a
+    /// shallow history until the tip's descent from `floor` is known (within a cap). One that failed is passed over for a
+    /// while, longer and longer, where another answers. What it returns is synced to disk. Where the tip is the one that
+    /// is already here, nothing is written. With one remote its tip is the local one now; with several
+    /// [`Source::settle_on`] says which is.
     ///
     /// # Errors
     /// See [`SourceError`].
-    async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError>;
+    async fn fetch(&self, floor: Option<&CommitId>) -> Result<Fetched, SourceError>;
+
+    /// The remotes, in their order, and how each one answered last.
+    fn remotes(&self) -> Vec<RemoteHealth>;
+
+    /// Asks the remotes other than this one for their tips, and fetches those. The local tip stays.
+    async fn others(&self, than: usize, whom: Whom) -> Vec<Sighting>;
+
+    /// How one commit of the local store relates to another one; no network.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] where the store is damaged.
+    async fn kin(&self, one: &CommitId, other: &CommitId) -> Result<Kin, SourceError>;
+
+    /// With several remotes: this commit, which one of them gave, is the local tip from now on. Writes nothing where it is
+    /// already.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`].
+    async fn settle_on(&self, tip: &CommitId, floor: Option<&CommitId>) -> Result<(), SourceError>;
+
+    /// Asks the remotes that are reached over a network, and those alone, until one answers. Fetches nothing.
+    ///
+    /// # Errors
+    /// As [`Source::fetch`].
+    async fn reach(&self) -> Result<(), SourceError>;
 
     /// The tip as last fetched, from the local store; no network.
     ///

@@ -4,6 +4,7 @@
 //! for its health is `gate`'s; this room only remembers and chooses.
 
 pub mod floor;
+pub mod remotes;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;

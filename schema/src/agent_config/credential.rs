@@ -95,6 +95,11 @@ impl SourceSection<FileAt> {
             branch: self.branch.clone(),
             interval: self.interval,
             token_file: path(&self.token_file),
+            tokens: self
+                .tokens
+                .iter()
+                .map(|(url, file)| (url.clone(), file.path(credentials)))
+                .collect(),
             ssh_key: path(&self.ssh_key),
             known_hosts: path(&self.known_hosts),
             client_cert: path(&self.client_cert),
@@ -116,6 +121,7 @@ impl SourceSection<FileAt> {
         ]
         .into_iter()
         .flatten()
+        .chain(self.tokens.values())
         .filter_map(|file| match file {
             FileAt::Path(_) => None,
             FileAt::Credential(name) => Some(name),

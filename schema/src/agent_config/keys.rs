@@ -42,15 +42,19 @@ pub(super) const DEVICE: &[Key] = &[
 pub(super) const SOURCE: &[Key] = &[
     key(
         "url",
-        Shape::AnyOf(&[Shape::Text, TEXTS]),
-        "The repository: https, http, ssh or file; or a list that is asked in order",
+        Shape::AnyOf(&[
+            Shape::Text,
+            Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(REMOTE)])),
+        ]),
+        "The repository: https, http, ssh or file; or a list that is asked in order, of which the first that answers wins",
     ),
     key("branch", Shape::Text, "The branch that this device follows"),
     key("interval", Shape::Duration, "Time between polls; 60s"),
     key(
         "token_file",
         Shape::Text,
-        "A file with a bearer token, or with the password of the URL's user; or credential:NAME, as each file of this section",
+        "A file with a bearer token, or with the password of the URL's user, for the host of the first http remote; or \
+         credential:NAME, as each file of this section",
     ),
     key("ssh_key", Shape::Text, "A private key for ssh"),
     key(
@@ -68,6 +72,19 @@ pub(super) const SOURCE: &[Key] = &[
         "ca_file",
         Shape::Text,
         "The only authorities that are trusted for the remote, PEM",
+    ),
+];
+
+pub(super) const REMOTE: &[Key] = &[
+    key(
+        "url",
+        Shape::Text,
+        "The repository: https, http, ssh or file",
+    ),
+    key(
+        "token_file",
+        Shape::Text,
+        "This remote's own bearer token, or the password of its URL's user",
     ),
 ];
 

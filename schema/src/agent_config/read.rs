@@ -3,18 +3,19 @@
 //! Refuses what this version cannot do: an owner's limit that is silently not kept is worse than an agent that does
 //! not start. Keys whose value says what this version does anyway are taken.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{
-    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, ROOT, SOURCE, TRUST,
+    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, REMOTE, ROOT, SOURCE, TRUST,
 };
 use super::{
     AgentConfig, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy, GuardSection,
     Managed, OnUnsigned, RootSection, SourceSection, StalePolicy, TrustSection, Verify,
 };
 use crate::diagnostic::Diagnostics;
-use crate::node::Node;
+use crate::node::{Node, Value};
 use crate::{decode, document, toml_document};
 
 /// Time between polls where nothing is said.
@@ -146,11 +147,22 @@ fn only(node: &Node, name: &str, supported: &str, out: &mut Diagnostics) {
 
 fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection<FileAt>> {
     document::check_keys(node, SOURCE, "`[source]`", out);
+    let mut tokens = BTreeMap::new();
     let urls = decode::required(node, "url", "`[source]`", out).and_then(|node| {
-        let urls = decode::list_or_one(node, out, url)?;
+        let urls = decode::list_or_one(node, out, |node, out| remote(node, &mut tokens, out))?;
         if urls.is_empty() {
             node.error(out, "`url` names no remote");
             return None;
+        }
+        for (at, url) in urls.iter().enumerate() {
+            if urls[..at].contains(url) {
+                let shown = without_password(url);
+                node.error(
+                    out,
+                    format!("`{}` stands in `url` twice", shown.escape_debug()),
+                );
+                return None;
+            }
         }
         Some(urls)
     });
@@ -170,6 +182,7 @@ fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection<FileAt>> {
         branch: String::new(),
         interval: interval.unwrap_or(DEFAULT_INTERVAL),
         token_file: file("token_file"),
+        tokens: BTreeMap::new(),
         ssh_key: file("ssh_key"),
         known_hosts: file("known_hosts"),
         client_cert: file("client_cert"),
@@ -197,8 +210,38 @@ fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection<FileAt>> {
     Some(SourceSection {
         urls: urls?,
         branch: branch?,
+        tokens,
         ..section
     })
+}
+
+/// A remote of `source.url`: a URL, or a table with a token of its own beside it.
+fn remote(
+    node: &Node,
+    tokens: &mut BTreeMap<String, FileAt>,
+    out: &mut Diagnostics,
+) -> Option<String> {
+    match &node.value {
+        Value::Table(_) => {
+            document::check_keys(node, REMOTE, "a remote", out);
+            let token = decode::optional(node, "token_file", out, file_at);
+            let at = decode::required(node, "url", "a remote", out)?;
+            let text = url(at, out)?;
+            if let Some(token) = token {
+                if !text.starts_with("https://") && !text.starts_with("http://") {
+                    node.error(out, "only an https or http remote takes a `token_file`");
+                }
+                tokens.insert(text.clone(), token);
+            }
+            Some(text)
+        }
+        Value::List(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::String(_) => url(node, out),
+    }
 }
 
 /// A URL of a scheme that a source can be asked by; `user@host:path` is ssh, and an absolute path is a file.

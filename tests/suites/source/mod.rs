@@ -2,6 +2,7 @@
 
 mod history;
 mod refusals;
+mod several;
 mod store;
 
 use std::collections::BTreeMap;
@@ -10,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use evenkeel::adapter::git::{GitSource, Limits};
-use evenkeel::domain::commit::{Descent, Extent, HistoryCut, RawCommit, RawHistory};
+use evenkeel::domain::commit::{Descent, Extent, HistoryCut, Kin, RawCommit, RawHistory};
 use evenkeel::domain::history::Floor;
 use evenkeel::domain::revision::{CommitId, Timestamp, TreeId};
 use evenkeel::domain::tree::Document;
-use evenkeel::port::source::{Deepened, Source, SourceError};
+use evenkeel::port::source::{Deepened, Reach, Source, SourceError, Whom};
 use evenkeel_schema::agent_config::SourceSection;
 use evenkeel_tests::faults::{Fault, FaultServer};
 use evenkeel_tests::git_http::{Access, GitHttp, HttpOptions};
@@ -72,7 +73,9 @@ impl Bench {
 
     fn fetch(&self, floor: Option<&str>) -> Result<RawCommit, SourceError> {
         let floor = floor.map(id);
-        self.runtime.block_on(self.source.fetch(floor.as_ref()))
+        self.runtime
+            .block_on(self.source.fetch(floor.as_ref()))
+            .map(|fetched| fetched.tip)
     }
 
     fn history(&self, tip: &str, floor: Option<&str>) -> RawHistory {

@@ -143,25 +143,6 @@ fn what_the_server_does_not_have_is_said_plainly() {
 }
 
 #[test]
-fn remotes_are_asked_in_their_order() {
-    let (repo, commits) = fleet();
-    let mut dead = GitHttp::http(repo.served());
-    let mut section = section(dead.url());
-    section.urls.push(repo.file_url());
-    dead.stop();
-    assert_eq!(
-        Bench::new(&section).fetch(None).unwrap().id.as_str(),
-        commits[2]
-    );
-    dead.resume();
-    assert_eq!(
-        Bench::new(&section).fetch(None).unwrap().id.as_str(),
-        commits[2]
-    );
-    assert!(dead.requests().iter().any(|line| line.contains("POST")));
-}
-
-#[test]
 fn a_changed_host_key_is_an_error_for_a_person_and_never_healed() {
     let (repo, commits) = fleet();
     let mut server = GitSsh::start(&repo.bare());
@@ -213,7 +194,7 @@ fn an_ssh_key_that_others_can_read_or_that_is_missing_is_said_plainly() {
 }
 
 /// Limits with which a server that misbehaves is cut off in a second or two.
-fn impatient() -> Limits {
+pub(super) fn impatient() -> Limits {
     Limits {
         connect: Duration::from_secs(1),
         read: Duration::from_secs(1),

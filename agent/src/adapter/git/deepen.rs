@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use gix::ObjectId;
 
 use super::exchange::{Answer, Ask, Exchange, chain, is_costly};
 use super::fetch::{Inner, Memo};
+use super::several::Goes;
 use super::{graph, store};
 use crate::port::source::{Deepened, SourceError};
 
@@ -24,18 +24,17 @@ impl Inner {
             return Ok(Deepened::Nothing);
         };
         let mut first = None;
-        for remote in &self.remotes {
-            let exchange = Exchange {
-                inner: self,
-                remote,
-                interrupt,
-                started: Instant::now(),
-            };
-            match self.deepen_from(&exchange, tip, &mut memo) {
-                Err(error @ (SourceError::Remote { .. } | SourceError::NoBranch { .. })) => {
+        for remote in self.in_turn() {
+            let exchange = self.exchange(remote, self.limits.fetch, interrupt);
+            let done = self.deepen_from(&exchange, tip, &mut memo);
+            if self.note(remote, &done, interrupt) == Goes::No {
+                return done;
+            }
+            match done {
+                Err(error) => {
                     first.get_or_insert(error);
                 }
-                other => return other,
+                Ok(deepened) => return Ok(deepened),
             }
         }
         first.map_or(Ok(Deepened::Nothing), Err)

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gix::ObjectId;
 use gix::hash::Kind as HashKind;
@@ -29,6 +29,8 @@ use crate::port::source::SourceError;
 /// What to ask a remote for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ask<'a> {
+    /// The tip alone.
+    Tip,
     /// The tip, and what is missing up to it.
     Update,
     /// So many commits more behind the boundary.
@@ -55,6 +57,8 @@ pub(super) struct Exchange<'a> {
     pub(super) remote: &'a Remote,
     pub(super) interrupt: &'a Arc<AtomicBool>,
     pub(super) started: Instant,
+    /// How long it may take in all.
+    pub(super) whole: Duration,
 }
 
 /// An error and its sources in one line.
@@ -71,7 +75,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 
 impl Exchange<'_> {
     fn budget(&self) -> Arc<Budget> {
-        Budget::poll(&self.inner.limits, self.started, self.interrupt)
+        Budget::poll(&self.inner.limits, self.started, self.whole, self.interrupt)
     }
 
     pub(super) fn error(&self, fault: Fault) -> SourceError {
@@ -136,6 +140,7 @@ impl Exchange<'_> {
             let is_new = !repo.has_object(id);
             let none = BTreeSet::new();
             match ask {
+                Ask::Tip => {}
                 Ask::Update => {
                     if is_new {
                         local::copy(&from, repo, id, &Reach::Update, limits, budget)?;
@@ -205,7 +210,7 @@ impl Exchange<'_> {
     ) -> Result<Answer, SourceError> {
         let spec = match ask {
             Ask::Floor(floor) => floor.to_string(),
-            Ask::Update | Ask::Deepen(_) | Ask::Unshallow => {
+            Ask::Tip | Ask::Update | Ask::Deepen(_) | Ask::Unshallow => {
                 format!("refs/heads/{}", self.inner.branch)
             }
         };
@@ -240,6 +245,7 @@ impl Exchange<'_> {
         };
         let is_new = !repo.has_object(id);
         let shallow = match ask {
+            Ask::Tip => return Ok(Answer::Tip { id, is_new }),
             Ask::Update if !is_new => return Ok(Answer::Tip { id, is_new }),
             Ask::Update if is_empty(repo) => Shallow::DepthAtRemote(NonZeroU32::MIN),
             Ask::Update => Shallow::NoChange,

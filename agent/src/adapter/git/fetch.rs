@@ -17,13 +17,14 @@ use super::graph::{self, Walk};
 use super::limits::{Budget, Fault, Limits};
 use super::local::{self, Reach};
 use super::remote::Remote;
+use super::several::{Goes, Health, none};
 use super::tls::{SharedClient, TlsFiles};
 use super::{floor_ref, store};
 use crate::adapter::git_objects::{history, object};
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::CommitId;
 use crate::domain::storage::Storage;
-use crate::port::source::SourceError;
+use crate::port::source::{Fetched, SourceError};
 
 /// Commits that compaction carries over where the floor does not ask for more: the tip. What a person may go back to is
 /// kept in the journal, and each commit here is kept whole, with every blob.
@@ -33,6 +34,8 @@ const RECENT: usize = 1;
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) remotes: Vec<Remote>,
+    /// How each of them answered last.
+    pub(super) health: Mutex<Health>,
     pub(super) branch: String,
     pub(super) dir: PathBuf,
     pub(super) fresh: PathBuf,
@@ -94,39 +97,29 @@ impl Inner {
         &self,
         floor: Option<&CommitId>,
         interrupt: &Arc<AtomicBool>,
-    ) -> Result<RawCommit, SourceError> {
+    ) -> Result<Fetched, SourceError> {
         self.settle()?;
         let mut memo = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let mut first = None;
-        for remote in &self.remotes {
-            let exchange = Exchange {
-                inner: self,
-                remote,
-                interrupt,
-                started: Instant::now(),
-            };
+        for remote in self.in_turn() {
+            let exchange = self.exchange(remote, self.limits.fetch, interrupt);
             let was_suspect = self.is_suspect();
             let mut done = self.fetch_from(&exchange, floor, &mut memo);
             if matches!(done, Err(SourceError::Store { .. })) && !was_suspect && self.is_suspect() {
                 // Found out only now: a commit that is the tip here, and so malformed that no fetch can build upon it.
                 done = self.fetch_from(&exchange, floor, &mut memo);
             }
+            if self.note(remote, &done, interrupt) == Goes::No {
+                return done.map(|tip| Fetched { tip, remote });
+            }
             match done {
-                Err(error @ (SourceError::Remote { .. } | SourceError::NoBranch { .. })) => {
+                Err(error) => {
                     first.get_or_insert(error);
                 }
-                Err(
-                    error @ (SourceError::Setup { .. }
-                    | SourceError::Store { .. }
-                    | SourceError::TooLarge(_)),
-                ) => return Err(error),
-                Ok(commit) => return Ok(commit),
+                Ok(tip) => return Ok(Fetched { tip, remote }),
             }
         }
-        Err(first.unwrap_or_else(|| SourceError::Setup {
-            what: "source.url names no remote".to_owned(),
-            cause: None,
-        }))
+        Err(first.unwrap_or_else(none))
     }
 
     /// Damage was found: the next fetch clones anew, whichever process makes it.
@@ -135,7 +128,7 @@ impl Inner {
         store::mark_suspect(&self.dir);
     }
 
-    fn is_suspect(&self) -> bool {
+    pub(super) fn is_suspect(&self) -> bool {
         self.is_suspect.load(Ordering::Relaxed) || store::is_suspect(&self.dir)
     }
 
@@ -158,7 +151,7 @@ impl Inner {
     }
 
     /// The half-made store beside the damaged one, from an earlier try where it is good.
-    fn fresh(&self, memo: &mut Memo) -> Result<gix::Repository, SourceError> {
+    pub(super) fn fresh(&self, memo: &mut Memo) -> Result<gix::Repository, SourceError> {
         // Of another process's only one that came as far as a tip: what stands in it was perhaps never synced.
         let may_be = memo.made || matches!(store::tip(&self.fresh, &self.branch), Ok(Some(_)));
         if may_be && store::check(&self.fresh, &self.branch, &self.limits).is_ok() {
@@ -213,14 +206,15 @@ impl Inner {
         };
         let repo = store::open(dir, &self.limits)?;
         let bytes = object(&repo, tip, gix::objs::Kind::Commit, "the tip")?;
-        store::set_tip(dir, &self.branch, tip)?;
         let commit = raw(tip, bytes, descent)?;
-        if is_sound {
-            if is_new {
-                self.compact(tip, floor, &commit.descent, exchange);
-            }
-        } else {
+        if !is_sound {
+            store::set_tip(dir, &self.branch, tip)?;
             self.replace(exchange, floor)?;
+        } else if !self.is_one_of_several(dir)? {
+            store::set_tip(dir, &self.branch, tip)?;
+            if is_new {
+                self.compact(tip, floor, &commit.descent, exchange.interrupt);
+            }
         }
         Ok(commit)
     }
@@ -261,12 +255,12 @@ impl Inner {
     }
 
     /// Writes an overgrown store anew. A failure costs nothing: the old one stays.
-    fn compact(
+    pub(super) fn compact(
         &self,
         tip: ObjectId,
         floor: Option<&CommitId>,
         descent: &Descent,
-        exchange: &Exchange<'_>,
+        interrupt: &Arc<AtomicBool>,
     ) {
         match descent {
             Descent::NoFloor | Descent::Same | Descent::Descends => {}
@@ -276,7 +270,7 @@ impl Inner {
         if !store::is_overgrown(&self.dir, &self.limits) {
             return;
         }
-        if let Err(error) = self.write_anew(tip, floor, exchange) {
+        if let Err(error) = self.write_anew(tip, floor, interrupt) {
             tracing::warn!(
                 error = chain(&error),
                 "the git store could not be compacted"
@@ -289,11 +283,11 @@ impl Inner {
         &self,
         tip: ObjectId,
         floor: Option<&CommitId>,
-        exchange: &Exchange<'_>,
+        interrupt: &Arc<AtomicBool>,
     ) -> Result<(), SourceError> {
         let from = store::open(&self.dir, &self.limits)?;
         let to = store::create(&self.fresh, from.object_hash(), &self.limits)?;
-        let budget = Budget::poll(&self.limits, Instant::now(), exchange.interrupt);
+        let budget = Budget::poll(&self.limits, Instant::now(), self.limits.fetch, interrupt);
         budget.receive(&self.limits);
         let failed = |fault: Fault| store::broken("cannot compact", fault);
         let kept = match floor {

@@ -1,9 +1,12 @@
-//! Descent: whether one commit is among the ancestors of another, as far as the local store knows history.
+//! Descent: whether one commit is among the ancestors of another, as far as the local store knows history; and whether two
+//! have forked.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use gix::ObjectId;
 use gix::objs::{CommitRefIter, Kind};
+
+use crate::domain::commit::Kin;
 
 /// The answer of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,5 +91,73 @@ pub(super) fn walk(
         Walk::Cut
     } else {
         Walk::NotDescendant
+    })
+}
+
+/// A commit's history, as far as it is known here.
+struct Known {
+    /// The commit and its ancestors, among them the parents that a boundary's commit names.
+    ancestors: HashSet<ObjectId>,
+    /// Where it is cut off.
+    cuts: Vec<ObjectId>,
+}
+
+/// `None`: more than the cap, or something that ought to be here is not.
+fn known(
+    repo: &gix::Repository,
+    tip: ObjectId,
+    boundary: &BTreeSet<ObjectId>,
+    cap: usize,
+) -> Option<Known> {
+    let mut known = Known {
+        ancestors: HashSet::from([tip]),
+        cuts: Vec::new(),
+    };
+    let mut next = VecDeque::from([tip]);
+    while let Some(id) = next.pop_front() {
+        let parents = parents(repo, id)?;
+        let is_cut = boundary.contains(&id) && !parents.is_empty();
+        if is_cut {
+            known.cuts.push(id);
+        }
+        for parent in parents {
+            if known.ancestors.insert(parent) && !is_cut {
+                next.push_back(parent);
+            }
+        }
+        if known.ancestors.len() > cap {
+            return None;
+        }
+    }
+    Some(known)
+}
+
+/// How one commit relates to another one. That they have forked is known for certain although both histories are cut off
+/// where each cut of the one is an ancestor of the other: what lies beyond is older than both.
+pub(super) fn kin(
+    repo: &gix::Repository,
+    one: ObjectId,
+    other: ObjectId,
+    cap: usize,
+) -> gix::Result<Kin> {
+    if one == other {
+        return Ok(Kin::Same);
+    }
+    let boundary = boundary(repo)?;
+    let (Some(first), Some(second)) = (
+        known(repo, one, &boundary, cap),
+        known(repo, other, &boundary, cap),
+    ) else {
+        return Ok(Kin::Unknown);
+    };
+    let covers = |cuts: &[ObjectId], by: &Known| cuts.iter().all(|cut| by.ancestors.contains(cut));
+    Ok(if first.ancestors.contains(&other) {
+        Kin::Descendant
+    } else if second.ancestors.contains(&one) {
+        Kin::Ancestor
+    } else if covers(&first.cuts, &second) && covers(&second.cuts, &first) {
+        Kin::Apart
+    } else {
+        Kin::Unknown
     })
 }

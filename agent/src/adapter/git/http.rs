@@ -37,7 +37,7 @@ pub(super) struct HttpRemote {
     pub(super) url: Url,
     user: Option<String>,
     password: Option<String>,
-    token_file: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
     files: TlsFiles,
 }
 

@@ -156,25 +156,26 @@ pub(super) struct Budget {
 
 impl Budget {
     /// A budget for the question "what is the tip?". `started` is when the first of this fetch's exchanges with this
-    /// remote began: they share one deadline.
+    /// remote began: they share one deadline, so long after it.
     pub(super) fn poll(
         limits: &Limits,
         started: Instant,
+        fetch: Duration,
         interrupt: &Arc<AtomicBool>,
     ) -> Arc<Self> {
         let poll = Instant::now() + limits.poll;
-        let whole = started + limits.fetch;
+        let whole = started + fetch;
         let deadline = if poll < whole {
             (poll, limits.poll)
         } else {
-            (whole, limits.fetch)
+            (whole, fetch)
         };
         Arc::new(Self {
             interrupt: Arc::clone(interrupt),
             read: limits.read,
             started,
             deadline: Mutex::new(deadline),
-            fetch: limits.fetch,
+            fetch,
             left: AtomicU64::new(limits.refs_bytes),
             cap: AtomicU64::new(limits.refs_bytes),
             fault: Mutex::new(None),

@@ -1,4 +1,5 @@
-//! The git source: one branch of a remote over https, http, ssh or from a path, and a bounded local store of it.
+//! The git source: one branch of a remote, or of several in order, over https, http, ssh or from a path, and a bounded
+//! local store of it.
 //!
 //! Owns `<state>/git` (and `git.new`, `git.old` beside it while one store takes another's place). Refuses: a host key
 //! that is not pinned, credentials for another host, answers past their deadline or byte cap. Works without a `git`
@@ -18,6 +19,7 @@ mod http;
 mod limits;
 mod local;
 mod remote;
+mod several;
 mod ssh;
 mod store;
 mod tls;
@@ -37,15 +39,16 @@ pub use limits::{Fault, Limits};
 use crate::adapter::git_objects::history::{self, Place};
 use crate::adapter::git_objects::object;
 use crate::adapter::git_objects::read::{Most, read};
-use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory};
+use crate::domain::commit::{Descent, Extent, Kin, RawCommit, RawHistory};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::storage::Storage;
 use crate::domain::tree::Tree;
-use crate::port::source::{Deepened, Source, SourceError};
+use crate::port::source::{Deepened, Fetched, RemoteHealth, Sighting, Source, SourceError, Whom};
 use fetch::{Inner, Memo};
 use graph::Walk;
 use remote::Remote;
+use several::Health;
 use tls::TlsFiles;
 
 /// A branch of a git remote.
@@ -97,12 +100,7 @@ impl GitSource {
                 section.branch.escape_debug()
             )));
         }
-        let remotes = section
-            .urls
-            .iter()
-            .map(|url| Remote::parse(url, section))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(setup)?;
+        let remotes = remote::all(section).map_err(setup)?;
         let dir = dir.into();
         let beside = |suffix: &str| {
             let mut name = dir.file_name().unwrap_or_default().to_owned();
@@ -111,6 +109,7 @@ impl GitSource {
         };
         Ok(Self {
             inner: Arc::new(Inner {
+                health: Mutex::new(Health::new(remotes.len(), section.interval)),
                 remotes,
                 branch: section.branch.clone(),
                 fresh: beside(".new"),
@@ -241,12 +240,52 @@ impl Inner {
 }
 
 impl Source for GitSource {
-    async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
+    async fn fetch(&self, floor: Option<&CommitId>) -> Result<Fetched, SourceError> {
         let floor = floor.cloned();
         self.run(self.patience(), move |inner, interrupt| {
             inner.fetch(floor.as_ref(), interrupt)
         })
         .await
+    }
+
+    fn remotes(&self) -> Vec<RemoteHealth> {
+        self.inner.told()
+    }
+
+    async fn others(&self, than: usize, whom: Whom) -> Vec<Sighting> {
+        let asked = self.run(self.patience(), move |inner, interrupt| {
+            Ok(inner.others(than, whom, interrupt))
+        });
+        match asked.await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::debug!(%error, "the other remotes were not asked");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn kin(&self, one: &CommitId, other: &CommitId) -> Result<Kin, SourceError> {
+        let (one, other) = (object_id(one.as_str())?, object_id(other.as_str())?);
+        self.look(move |inner| {
+            let repo = store::open(&inner.dir, &inner.limits)?;
+            graph::kin(&repo, one, other, inner.limits.commits)
+                .map_err(|error| store::broken("history does not read", error))
+        })
+        .await
+    }
+
+    async fn settle_on(&self, tip: &CommitId, floor: Option<&CommitId>) -> Result<(), SourceError> {
+        let tip = object_id(tip.as_str())?;
+        let floor = floor.cloned();
+        self.run(LOOK, move |inner, interrupt| {
+            inner.settle_on(tip, floor.as_ref(), interrupt)
+        })
+        .await
+    }
+
+    async fn reach(&self) -> Result<(), SourceError> {
+        self.run(self.patience(), Inner::reach).await
     }
 
     async fn local_tip(&self, floor: Option<&CommitId>) -> Result<Option<RawCommit>, SourceError> {

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use evenkeel_schema::agent_config::SourceSection;
 
-use super::http::HttpRemote;
+use super::http::{HttpRemote, may_see_credentials};
 use super::ssh::SshRemote;
 use super::tls::TlsFiles;
+use crate::port::source::Reach;
 
 /// One remote, and how to reach it.
 #[derive(Debug, Clone)]
@@ -16,9 +17,31 @@ pub(super) enum Remote {
     Local(PathBuf),
 }
 
+/// All of `source.url`. `source.token_file` goes to the host of the first of them that speaks http, and to no other: what
+/// opens one server is not shown to a second one.
+pub(super) fn all(section: &SourceSection) -> Result<Vec<Remote>, String> {
+    let mut home: Option<reqwest::Url> = None;
+    let mut remotes = Vec::new();
+    for text in &section.urls {
+        let mut remote = Remote::parse(text, section)?;
+        if let Remote::Http(http) = &mut remote {
+            let home = home.get_or_insert_with(|| http.url.clone());
+            http.token_file = match section.tokens.get(text) {
+                Some(own) => Some(own.clone()),
+                None => section
+                    .token_file
+                    .clone()
+                    .filter(|_| may_see_credentials(home, &http.url)),
+            };
+        }
+        remotes.push(remote);
+    }
+    Ok(remotes)
+}
+
 impl Remote {
     /// Parses one of `source.url`.
-    pub(super) fn parse(text: &str, section: &SourceSection) -> Result<Self, String> {
+    fn parse(text: &str, section: &SourceSection) -> Result<Self, String> {
         // A URL that does not parse is not repeated: it may hold a password.
         if text.starts_with('/') {
             return Ok(Self::Local(PathBuf::from(text)));
@@ -37,11 +60,7 @@ impl Remote {
                     cert: section.client_cert.clone(),
                     key: section.client_key.clone(),
                 };
-                Ok(Self::Http(HttpRemote::new(
-                    url,
-                    section.token_file.clone(),
-                    files,
-                )))
+                Ok(Self::Http(HttpRemote::new(url, None, files)))
             }
             gix::url::Scheme::Ssh => {
                 let host = url
@@ -104,6 +123,14 @@ impl Remote {
                 "source.url: `{}` is not supported: use https, http, ssh or file",
                 other.as_str()
             )),
+        }
+    }
+
+    /// How it is reached.
+    pub(super) const fn reach(&self) -> Reach {
+        match self {
+            Self::Http(_) | Self::Ssh(_) => Reach::Network,
+            Self::Local(_) => Reach::Local,
         }
     }
 

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::style::{Style, Tone, padding, span};
 use crate::domain::agent::AgentReport;
-use crate::domain::outcome::{AppStatus, Condition, ConditionStatus, ConditionType, Phase, Report};
+use crate::domain::outcome::{
+    AppStatus, Condition, ConditionStatus, ConditionType, Phase, RemoteState, RemoteStatus, Report,
+};
 use crate::domain::revision::{CommitId, Timestamp};
 
 /// The report as `--json` prints it.
@@ -69,8 +71,43 @@ pub fn human(report: &Report, now: Timestamp, style: Style) -> String {
             style.paint(Tone::Bad, &format!("The last poll failed: {error}"))
         );
     }
+    for remote in &report.poll.remotes {
+        line_of_remote(&mut out, remote, report.poll.remote.as_deref(), style);
+    }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// One of several remotes: which answered last, and what each is known for.
+fn line_of_remote(out: &mut String, remote: &RemoteStatus, answered: Option<&str>, style: Style) {
+    let (state, tone) = match remote.state {
+        RemoteState::NotAsked => ("not asked yet", Tone::Faint),
+        RemoteState::Current => ("current", Tone::Good),
+        RemoteState::Behind => ("behind", Tone::Warning),
+        RemoteState::Refused => ("its tip is refused", Tone::Bad),
+        RemoteState::Apart => ("contradicts the others", Tone::Bad),
+        RemoteState::Unknown => ("not compared yet", Tone::Faint),
+        RemoteState::Silent => ("does not answer", Tone::Warning),
+    };
+    let tip = remote
+        .tip
+        .as_ref()
+        .map_or_else(String::new, |tip| format!(" at {}", tip.short()));
+    let last = if answered == Some(remote.url.as_str()) {
+        ", answered last"
+    } else {
+        ""
+    };
+    let error = remote
+        .error
+        .as_ref()
+        .map_or_else(String::new, |error| format!(": {error}"));
+    let _ = writeln!(
+        out,
+        "  {}  {}{tip}{last}{error}",
+        remote.url,
+        style.paint(tone, state)
+    );
 }
 
 /// What a person should know or do, one line each: why the device is not, or does not stay, at the newest revision.

@@ -67,6 +67,7 @@ fn report() -> Report {
             last: Some(Timestamp(NOW.0 - 12)),
             next: Some(Timestamp(NOW.0 + 48)),
             error: None,
+            ..Poll::default()
         },
         warnings: Vec::new(),
         agent: None,

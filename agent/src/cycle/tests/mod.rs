@@ -15,6 +15,7 @@ mod kept_port;
 mod limits;
 mod line;
 mod pulls;
+mod remotes;
 mod torture;
 mod trouble;
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
 
-use super::{Again, Agent, Interrupt, Passed, Remote, Session, Settings};
+use super::{Again, Agent, Interrupt, Passed, Session, Settings};
 use crate::domain::observed::{RunState, Seen};
 use crate::domain::outcome::Outcome;
 use crate::domain::resource::ServiceId;
@@ -35,6 +36,7 @@ use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
 use crate::port::memory::{DEVICE, MemoryWorld};
+use crate::port::source::Reach;
 use crate::resolve::guard::Limits;
 use crate::select::Urgency;
 
@@ -152,7 +154,7 @@ fn settings() -> Settings {
         interval: Duration::from_secs(60),
         max_age: None,
         stale: StalePolicy::Report,
-        remote: Remote::Network,
+        remote: Reach::Network,
     }
 }
 

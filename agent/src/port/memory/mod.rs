@@ -22,6 +22,6 @@ pub(crate) use engine::{Behaviour, MemoryEngine};
 pub(crate) use faults::{Fault, Faults};
 pub(crate) use files::MemoryFiles;
 pub(crate) use journal::MemoryJournal;
-pub(crate) use source::MemorySource;
+pub(crate) use source::{MemorySource, Mirror};
 pub(crate) use starts::MemoryStarts;
 pub(crate) use world::{DEVICE, Heard, MemoryWorld};

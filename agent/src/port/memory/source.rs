@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Faults;
-use crate::domain::commit::{Descent, Extent, RawCommit, RawHistory, TrustFolder};
+use crate::domain::commit::{Descent, Extent, Kin, RawCommit, RawHistory, TrustFolder};
 use crate::domain::history::Floor;
 use crate::domain::revision::{CommitId, ContentId, TreeId};
 use crate::domain::tree::{Document, Tree};
-use crate::port::source::{Deepened, Source, SourceError};
+use crate::port::source::{
+    Deepened, Fetched, Reach, RemoteHealth, Sighting, Source, SourceError, Whom,
+};
 use crate::trust::fixture::{Draft, Hand};
 
 #[derive(Debug, Clone)]
@@ -17,6 +19,17 @@ struct Stored {
     bytes: Vec<u8>,
     tree: TreeId,
     parents: Vec<CommitId>,
+}
+
+/// Another remote.
+#[derive(Debug, Clone)]
+pub(crate) struct Mirror {
+    /// Its tip.
+    pub(crate) tip: Option<CommitId>,
+    /// Whether it answers.
+    pub(crate) online: bool,
+    /// How it is reached.
+    pub(crate) reach: Reach,
 }
 
 /// See the module.
@@ -32,6 +45,12 @@ pub(crate) struct MemorySource {
     pub(crate) online: Cell<bool>,
     /// Whether a container took the network away: shared with the engine.
     cut: Rc<Cell<bool>>,
+    /// Other remotes of the same fleet, after the first.
+    pub(crate) mirrors: RefCell<Vec<Mirror>>,
+    /// How often each remote was asked, by its place.
+    pub(crate) asked: RefCell<BTreeMap<usize, usize>>,
+    /// How a remote answered last.
+    last: RefCell<BTreeMap<usize, Result<(), String>>>,
     /// How often a history was read.
     pub(crate) histories: Cell<usize>,
 }
@@ -47,6 +66,9 @@ impl MemorySource {
             floor: RefCell::default(),
             online: Cell::new(true),
             cut,
+            mirrors: RefCell::default(),
+            asked: RefCell::default(),
+            last: RefCell::default(),
             histories: Cell::new(0),
         }
     }
@@ -62,6 +84,9 @@ impl MemorySource {
             floor: self.floor.clone(),
             online: self.online.clone(),
             cut,
+            mirrors: self.mirrors.clone(),
+            asked: RefCell::default(),
+            last: RefCell::default(),
             histories: Cell::new(0),
         }
     }
@@ -69,6 +94,27 @@ impl MemorySource {
     /// The branch's tip at the remote.
     pub(crate) fn tip(&self) -> Option<CommitId> {
         self.tip.borrow().clone()
+    }
+
+    /// Asks a remote for its tip.
+    fn ask(&self, at: usize) -> Result<Option<CommitId>, SourceError> {
+        *self.asked.borrow_mut().entry(at).or_default() += 1;
+        let mirrors = self.mirrors.borrow();
+        let (tip, online, reach) = match at.checked_sub(1).and_then(|at| mirrors.get(at)) {
+            Some(mirror) => (mirror.tip.clone(), mirror.online, mirror.reach),
+            None => (self.tip.borrow().clone(), self.online.get(), Reach::Network),
+        };
+        let is_cut = self.cut.get() && reach == Reach::Network;
+        if !online || is_cut {
+            let failed = Err("timed out".to_owned());
+            self.last.borrow_mut().insert(at, failed);
+            return Err(SourceError::Remote {
+                remote: name(at),
+                cause: Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)),
+            });
+        }
+        self.last.borrow_mut().insert(at, Ok(()));
+        Ok(tip)
     }
 
     /// Puts a commit on the branch, on top of `parent`.
@@ -215,22 +261,35 @@ impl MemorySource {
     }
 }
 
+fn name(at: usize) -> String {
+    match at {
+        0 => "memory://fleet".to_owned(),
+        at => format!("memory://mirror-{at}"),
+    }
+}
+
 impl Source for MemorySource {
     async fn check(&self) -> Result<(), SourceError> {
         Ok(())
     }
 
-    async fn fetch(&self, floor: Option<&CommitId>) -> Result<RawCommit, SourceError> {
-        let remote = "memory://fleet".to_owned();
-        if !self.online.get() || self.cut.get() {
-            let cause = Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut));
-            return Err(SourceError::Remote { remote, cause });
-        }
-        let tip = self.tip.borrow().clone();
-        let Some(raw) = tip.and_then(|tip| self.raw(&tip, floor)) else {
-            let branch = "main".to_owned();
-            return Err(SourceError::NoBranch { remote, branch });
+    async fn fetch(&self, floor: Option<&CommitId>) -> Result<Fetched, SourceError> {
+        let several = !self.mirrors.borrow().is_empty();
+        let (remote, answer) = match self.ask(0) {
+            Err(first) => (1..=self.mirrors.borrow().len())
+                .find_map(|at| Some((at, Ok(self.ask(at).ok()?))))
+                .unwrap_or((0, Err(first))),
+            answer => (0, answer),
         };
+        let Some(raw) = answer?.and_then(|tip| self.raw(&tip, floor)) else {
+            return Err(SourceError::NoBranch {
+                remote: name(remote),
+                branch: "main".to_owned(),
+            });
+        };
+        if several && self.local.borrow().is_some() {
+            return Ok(Fetched { tip: raw, remote });
+        }
         if self.local.borrow().as_ref() != Some(&raw.id) {
             let broken = |cause| SourceError::Store {
                 what: "write what was fetched".to_owned(),
@@ -242,7 +301,61 @@ impl Source for MemorySource {
             };
             self.faults.effect("fetch", arrive, broken)?;
         }
-        Ok(raw)
+        Ok(Fetched { tip: raw, remote })
+    }
+
+    fn remotes(&self) -> Vec<RemoteHealth> {
+        let mirrors = self.mirrors.borrow();
+        let reaches = mirrors.iter().map(|mirror| mirror.reach);
+        std::iter::once(Reach::Network)
+            .chain(reaches)
+            .enumerate()
+            .map(|(at, reach)| RemoteHealth {
+                name: name(at),
+                reach,
+                last: self.last.borrow().get(&at).cloned(),
+            })
+            .collect()
+    }
+
+    async fn others(&self, than: usize, _whom: Whom) -> Vec<Sighting> {
+        (0..=self.mirrors.borrow().len())
+            .filter(|&remote| remote != than)
+            .map(|remote| Sighting {
+                remote,
+                tip: self.ask(remote).ok().flatten(),
+            })
+            .collect()
+    }
+
+    async fn kin(&self, one: &CommitId, other: &CommitId) -> Result<Kin, SourceError> {
+        Ok(if one == other {
+            Kin::Same
+        } else if self.ancestors(other).contains(one) {
+            Kin::Ancestor
+        } else if self.ancestors(one).contains(other) {
+            Kin::Descendant
+        } else {
+            Kin::Apart
+        })
+    }
+
+    async fn settle_on(&self, tip: &CommitId, _: Option<&CommitId>) -> Result<(), SourceError> {
+        *self.local.borrow_mut() = Some(tip.clone());
+        Ok(())
+    }
+
+    async fn reach(&self) -> Result<(), SourceError> {
+        let mut answer = Ok(());
+        for (at, remote) in self.remotes().iter().enumerate() {
+            if remote.reach == Reach::Network {
+                answer = self.ask(at).map(|_| ());
+                if answer.is_ok() {
+                    break;
+                }
+            }
+        }
+        answer
     }
 
     async fn local_tip(&self, floor: Option<&CommitId>) -> Result<Option<RawCommit>, SourceError> {

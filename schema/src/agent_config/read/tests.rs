@@ -98,6 +98,38 @@ when = "never"
 }
 
 #[test]
+fn a_remote_may_have_a_token_of_its_own_and_none_stands_twice() {
+    let with = |urls: &str| {
+        let text = format!("[source]\nurl = {urls}\nbranch = 'main'\n");
+        parse("agent.toml", text.as_bytes()).map(|config| config.source)
+    };
+    let source = with(
+        "['https://a.example/f.git', {url = 'https://b.example/f.git', token_file = 'credential:b'}]",
+    )
+    .unwrap();
+    assert_eq!(
+        source.urls,
+        ["https://a.example/f.git", "https://b.example/f.git"]
+    );
+    assert_eq!(source.credentials().len(), 1);
+    let at = source.at_paths(std::path::Path::new("/run/c"));
+    assert_eq!(
+        at.tokens["https://b.example/f.git"],
+        PathBuf::from("/run/c/b")
+    );
+    for (urls, says) in [
+        ("['/srv/a', '/srv/a']", "twice"),
+        ("[{url = '/srv/a', token_file = '/t'}]", "https or http"),
+        ("[{token_file = '/t'}]", "url"),
+        ("[{url = '/srv/a', branch = 'x'}]", "branch"),
+        ("[]", "no remote"),
+    ] {
+        let problems = with(urls).unwrap_err().to_string();
+        assert!(problems.contains(says), "{urls}: {problems}");
+    }
+}
+
+#[test]
 fn a_file_of_the_source_may_be_a_credential_of_the_service() {
     let text = format!(
         "{LEAST}token_file = 'credential:git-token'\nssh_key = 'credential:ssh-key'\nknown_hosts = '/etc/h'\n\

@@ -65,7 +65,9 @@ impl Store {
 
     fn fetch(&self) -> Result<RawCommit, SourceError> {
         let floor = self.floor.as_ref().map(|floor| floor.parse().unwrap());
-        self.runtime.block_on(self.source.fetch(floor.as_ref()))
+        self.runtime
+            .block_on(self.source.fetch(floor.as_ref()))
+            .map(|fetched| fetched.tip)
     }
 
     fn tip(&self) -> Result<Option<String>, String> {

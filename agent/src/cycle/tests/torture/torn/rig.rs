@@ -14,7 +14,7 @@ use crate::adapter::git::GitSource;
 use crate::adapter::journal::Store;
 use crate::adapter::state_dir::StateDir;
 use crate::cycle::tests::{MOST_AT_ONCE, settings};
-use crate::cycle::{Again, Agent, Interrupt, Passed, Remote, Session, Settings};
+use crate::cycle::{Again, Agent, Interrupt, Passed, Session, Settings};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{
     AdoptedSet, Deferral, Deployment, Floor, GoodRevision, Inventory, Ledger, Pin, Refusal, Trial,
@@ -302,7 +302,7 @@ impl Device {
             told,
         } = opening;
         let settings = Settings {
-            remote: Remote::Local,
+            remote: crate::port::source::Reach::Local,
             ..settings()
         };
         let mut state = StateDir::open(&dir.join(STATE))?;
