@@ -33,6 +33,26 @@ pub struct AgentConfig {
     pub engine: EngineSection,
     /// `agent.managed`.
     pub managed: Managed,
+    /// `[report]`.
+    pub report: ReportSection,
+}
+
+/// `[report]`: who is told how the device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportSection {
+    /// A folder that signed reports are put into.
+    pub dir: Option<PathBuf>,
+    /// The longest time between two of them; 1 h.
+    pub every: Duration,
+}
+
+impl Default for ReportSection {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            every: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// `agent.managed`: who says which version of the agent runs.

@@ -132,6 +132,23 @@ pub fn parse(file: &str, bytes: &[u8], out: &mut Diagnostics) -> Option<Device> 
     })
 }
 
+/// The public key that a document declares, as far as this version can read it.
+///
+/// # Errors
+/// The first thing that is wrong with it, or that it declares none.
+pub fn public_key(file: &str, bytes: &[u8]) -> Result<String, String> {
+    let mut out = Diagnostics::new();
+    let key = toml_document::parse(file, bytes, &mut out)
+        .map(|node| decode::optional(&node, "public_key", &mut out, decode::filled_text));
+    match (key, out.sorted().first()) {
+        (_, Some(problem)) => Err(problem.to_string()),
+        (Some(Some(key)), None) => Ok(key),
+        (Some(None) | None, None) => Err(format!(
+            "{file} declares no `public_key`: `evenkeel enroll` on the device prints it"
+        )),
+    }
+}
+
 /// The labels and the machine of a whole document, as far as this version can read them.
 ///
 /// # Errors

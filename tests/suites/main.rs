@@ -29,6 +29,7 @@ mod operator;
 mod packages;
 mod refuse;
 mod remotes;
+mod report;
 mod rollback;
 mod selfupdate;
 mod source;

@@ -50,6 +50,15 @@ pub enum IdentityError {
         /// The folder.
         path: PathBuf,
     },
+    /// It is sealed, and was not opened.
+    #[error(
+        "the device's key is sealed, and nothing opens it here: the service gets it with LoadCredentialEncrypted=, and root \
+         by systemd-creds: {why}"
+    )]
+    Sealed {
+        /// What was said.
+        why: String,
+    },
     /// It was not sealed.
     #[error("the key could not be sealed: {why}")]
     Seal {
@@ -153,6 +162,39 @@ fn system(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Identity
 /// [`IdentityError::System`] or [`IdentityError::Damaged`].
 pub fn read(state_dir: &Path) -> Result<Option<Identity>, IdentityError> {
     look(state_dir).map(|found| found.map(|(identity, _)| identity))
+}
+
+/// The private key of the identity in a state directory; where it is sealed, from what `open` says is in its sealed form.
+///
+/// # Errors
+/// See [`IdentityError`].
+pub fn private_key(
+    state_dir: &Path,
+    open: impl FnOnce(&Path) -> Result<Vec<u8>, String>,
+) -> Result<Option<PrivateKey>, IdentityError> {
+    let Some((identity, wear)) = look(state_dir)? else {
+        return Ok(None);
+    };
+    let damaged = || IdentityError::Damaged {
+        path: state_dir.join(FOLDER),
+    };
+    let text = match identity.kept {
+        Kept::File => match wear.key {
+            Some(good) => good,
+            None => text_of(&identity.key)?.ok_or_else(damaged)?,
+        },
+        Kept::Sealed => {
+            let opened = open(&identity.key).map_err(|why| IdentityError::Sealed { why })?;
+            String::from_utf8(opened).map_err(|_| damaged())?
+        }
+    };
+    match public_of(&text) {
+        Some(public) if public == identity.public => {}
+        Some(_) | None => return Err(damaged()),
+    }
+    PrivateKey::from_openssh(&text)
+        .map(Some)
+        .map_err(|_| damaged())
 }
 
 /// Sees to it that there is an identity that is this machine's.

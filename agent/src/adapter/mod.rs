@@ -15,6 +15,7 @@ pub mod journal;
 pub mod left;
 pub mod probes;
 pub mod report;
+pub mod reports;
 pub(crate) mod room;
 pub mod starts;
 pub mod state_dir;

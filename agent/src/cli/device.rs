@@ -136,6 +136,11 @@ impl Device {
         self.agent.world.config.managed
     }
 
+    /// Its configuration.
+    pub(super) const fn config(&self) -> &AgentConfig {
+        &self.agent.world.config
+    }
+
     /// At the process's end: nothing is left to close that a failing disk could make fail.
     pub(super) fn leave(&self) {
         self.agent.world.journal.leave();

@@ -15,13 +15,11 @@ use evenkeel_schema::agent_config::AgentConfig;
 use evenkeel_schema::device::MachineId;
 use serde_json::json;
 
+use super::credentials::IDENTITY as CREDENTIAL;
 use super::device::{self, Failure};
 use super::{ConfigArgs, answer, code, fail, machine};
 use crate::adapter::identity::{self, Enrolled, Identity, Kept, Wish};
 use crate::domain::text::chain;
-
-/// What the service manager knows the sealed key by.
-const CREDENTIAL: &str = "evenkeel-identity";
 
 /// Where the sealed key is opened by the service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{self, Line, Request};
 use super::device::{Device, Failure, Need, configuration};
 use super::reach::{Reached, reach};
-use super::{ConfigArgs, code, fail, sync};
+use super::{ConfigArgs, code, fail, report, sync};
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
 
 /// How much longer a service manager is asked to wait for a pass: as long as TimeoutStartSec= of evenkeel-sync.service.
@@ -98,6 +98,9 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
         }),
     };
     control::close(&device.state_dir);
+    if let Some(mut teller) = report::tell::Teller::of(device.config()) {
+        teller.tell(&device.hub).await;
+    }
     let line = control::line_of(&answer, &device.hub);
     Ok(match (&device.untrusted, request) {
         (Some(why), Request::Sync) => line.with_code(code::USAGE, why),

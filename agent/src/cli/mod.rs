@@ -23,6 +23,7 @@ pub mod plan;
 pub mod promote;
 mod reach;
 pub mod render;
+pub mod report;
 pub mod requests;
 pub mod run;
 pub mod schema;
@@ -89,6 +90,8 @@ enum Command {
     History(history::Args),
     /// Back to a good revision, with no network; holds there until `resume`.
     Rollback(requests::RollbackArgs),
+    /// What this device says of itself, signed; or whether such a report is true to its device.
+    Report(report::Args),
     /// Stop applying changes; polling and reporting go on.
     Pause(requests::PauseArgs),
     /// Go on applying changes, after `pause` or `rollback`.
@@ -146,6 +149,7 @@ pub fn main() -> u8 {
         Command::Plan(args) => plan::run(&args),
         Command::History(args) => history::run(&args),
         Command::Rollback(args) => requests::rollback(&args),
+        Command::Report(args) => report::run(&args),
         Command::Pause(args) => requests::pause(&args),
         Command::Resume(args) => requests::resume(&args),
         Command::Enroll(args) => enroll::run(&args),

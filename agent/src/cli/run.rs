@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::reach::enter_as_daemon;
 use super::stuck::{self, Woken};
-use super::{ConfigArgs, again, control, device, fail};
+use super::{ConfigArgs, again, control, device, fail, report};
 use crate::adapter::report::Hub;
 use crate::adapter::starts::StartsFile;
 use crate::adapter::upgrades::Started;
@@ -74,6 +74,7 @@ async fn serve(
     let (asks, mut requests) = mpsc::channel(16);
     let (signals, mut signalled) = mpsc::channel(4);
     let state_dir = entered.config.state_dir.clone();
+    let teller = report::tell::Teller::of(&entered.config);
     let hub = Rc::new(Hub::new(Report::default()));
     tokio::task::spawn_local(forward(signals).map_err(cannot_serve)?);
     let fed = Rc::clone(&hub);
@@ -126,6 +127,9 @@ async fn serve(
     );
     if starts.level() == Level::AtLastGood {
         tracing::error!("{}", starts.why());
+    }
+    if let Some(teller) = teller {
+        tokio::task::spawn_local(teller.follow(Rc::clone(&hub)));
     }
     let generations = Rc::new(device.generations(started));
     let telling = Rc::clone(&generations);

@@ -27,7 +27,7 @@ pub struct Args {
 pub fn run(args: &Args) -> u8 {
     loop {
         let report = match look(&args.config) {
-            Ok(report) => report,
+            Ok((report, Told::ByDaemon | Told::FromMemory)) => report,
             Err(failure) => return failure.tell(),
         };
         let text = if args.json {
@@ -55,12 +55,25 @@ fn pause() {
     std::thread::sleep(WATCH_EVERY);
 }
 
-fn look(config: &ConfigArgs) -> Result<Report, device::Failure> {
+/// Who told a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The daemon: it is so now.
+    ByDaemon,
+    /// None runs: it was so at the last pass.
+    FromMemory,
+}
+
+/// What is told of this device.
+pub(super) fn look(config: &ConfigArgs) -> Result<(Report, Told), device::Failure> {
     let device = match reach(config, &Request::Status, device::Need::State)? {
         Reached::Answered(Line::Answer { json, .. }) => {
-            return serde_json::from_value(json).map_err(|error| {
-                device::Failure::failed(format!("the daemon's answer cannot be read: {error}"))
-            });
+            return match serde_json::from_value(json) {
+                Ok(report) => Ok((report, Told::ByDaemon)),
+                Err(error) => Err(device::Failure::failed(format!(
+                    "the daemon's answer cannot be read: {error}"
+                ))),
+            };
         }
         Reached::Answered(Line::Event(_)) => {
             return Err(device::Failure::failed("the daemon gave no answer"));
@@ -72,5 +85,5 @@ fn look(config: &ConfigArgs) -> Result<Report, device::Failure> {
         report.device = device.agent.settings.device.to_string();
         report.branch.clone_from(&device.agent.settings.branch);
     }
-    Ok(report)
+    Ok((report, Told::FromMemory))
 }

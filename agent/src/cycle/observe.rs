@@ -196,7 +196,10 @@ impl<W: World> Agent<W> {
                 services,
             });
         }
-        self.session.apps(&self.world, apps);
+        self.session.update(&self.world, |report| {
+            report.apps = apps;
+            report.fleet = Some(desired.fleet.clone());
+        });
         let (wellness, says) = if unknown {
             let says = Says::unknown("EngineDown", "the container engine does not answer");
             (Wellness::Unknown, says)

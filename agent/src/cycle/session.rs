@@ -11,9 +11,7 @@ use super::prepare::Waiting;
 use crate::domain::commit::{Extent, RawHistory};
 use crate::domain::history::Deferral;
 use crate::domain::hold::Ends;
-use crate::domain::outcome::{
-    AppStatus, Condition, ConditionStatus, ConditionType, Outcome, Phase, Report,
-};
+use crate::domain::outcome::{Condition, ConditionStatus, ConditionType, Outcome, Phase, Report};
 use crate::domain::revision::{CommitId, ContentId, Timestamp};
 use crate::domain::storage::Storage;
 use crate::port::World;
@@ -284,11 +282,6 @@ impl Session {
     /// Tells something a person should read.
     pub fn notice<W: World>(&self, world: &W, text: &str) {
         world.reporter().tell(&Event::Notice(text.to_owned()));
-    }
-
-    /// Sets the apps.
-    pub fn apps<W: World>(&self, world: &W, apps: Vec<AppStatus>) {
-        self.update(world, |report| report.apps = apps);
     }
 
     /// Sets what runs.

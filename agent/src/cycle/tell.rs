@@ -68,6 +68,11 @@ impl<W: World> Agent<W> {
             report.branch.clone_from(&self.settings.branch);
             report.warnings = self.trust_warnings();
             report.revision.last_good = ledger.last_good().map(|good| good.commit().clone());
+            let tree = ledger.last_good().map(|good| good.tree().clone());
+            if report.revision.tree != tree {
+                report.revision.tree = tree;
+                report.revision.since = ledger.last_good().map(|good| good.at());
+            }
         });
         if let Err(error) = self.world.journal().save_report(&self.session.report())
             // A disk that takes no write is told in the conditions already, and `status` asks the daemon.

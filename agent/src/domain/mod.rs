@@ -4,6 +4,7 @@ pub mod agent;
 pub mod commit;
 pub mod container;
 pub mod desired;
+pub mod device_report;
 pub mod history;
 pub mod hold;
 pub mod observed;

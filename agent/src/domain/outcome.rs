@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentReport;
 use super::hold::Hold;
-use super::revision::{CommitId, Timestamp};
+use super::revision::{CommitId, Timestamp, TreeId};
 
 /// What the device is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -89,6 +89,12 @@ pub struct Revisions {
     pub last_good: Option<CommitId>,
     /// The anti-rollback floor.
     pub floor: Option<CommitId>,
+    /// The tree of the newest good revision: a later commit that shows the same one changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeId>,
+    /// Since when that tree is the good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// One app in `status`.
@@ -176,6 +182,9 @@ pub struct Report {
     pub device: String,
     /// The branch it tracks.
     pub branch: String,
+    /// The fleet it is of, once a revision of it was kept here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<String>,
     /// Where it is.
     pub revision: Revisions,
     /// What it is doing.

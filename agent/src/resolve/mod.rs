@@ -141,7 +141,7 @@ pub fn resolve(selection: &Selection, tree: &Tree) -> Result<Resolved, Diagnosti
 }
 
 /// Reads fleet.toml. `None` where nothing else should be judged.
-fn read_fleet(tree: &Tree, out: &mut Diagnostics) -> Option<Fleet> {
+pub(crate) fn read_fleet(tree: &Tree, out: &mut Diagnostics) -> Option<Fleet> {
     let bytes = documents::required(
         tree,
         FLEET,

@@ -93,6 +93,18 @@ impl Key {
         })
     }
 
+    /// Reads a public key as OpenSSH prints it: `<type> <base64> <comment>`.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn from_line(line: &str) -> Result<Self, KeyError> {
+        let mut columns = line.split_ascii_whitespace();
+        match (columns.next(), columns.next()) {
+            (Some(key_type), Some(base64)) => Self::from_columns(key_type, base64),
+            (_, _) => Err(KeyError::Malformed("it is not a type and a key behind it")),
+        }
+    }
+
     /// Reads `<type> <base64>`, the two columns of an OpenSSH public key.
     ///
     /// # Errors

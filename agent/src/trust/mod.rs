@@ -49,6 +49,7 @@ pub mod openpgp;
 pub mod overview;
 mod pattern;
 pub mod policy;
+pub mod report;
 pub mod revoked;
 pub mod scene;
 mod signature;

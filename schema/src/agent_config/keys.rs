@@ -24,10 +24,30 @@ pub const KEYS: &[Key] = &[
     key("agent", Shape::Table(AGENT), "The agent itself"),
     refused("window", "remove it: changes are applied at any time"),
     key("metered", Shape::Table(METERED), "Metered connections"),
-    refused(
+    key(
         "report",
-        "remove it: `evenkeel status` tells how the device is",
+        Shape::Table(REPORT),
+        "Who is told how the device is",
     ),
+];
+
+pub(super) const REPORT: &[Key] = &[
+    key(
+        "dir",
+        Shape::Text,
+        "A folder, such as a network mount or a stick, that a signed report is put into as <id>.report when something changed",
+    ),
+    key(
+        "every",
+        Shape::Duration,
+        "The longest time between two reports where nothing changes; 1h",
+    ),
+    refused(
+        "http",
+        "remove it: `evenkeel status` tells how the device is, and `dir` takes signed reports",
+    ),
+    refused("otlp", "remove it: `dir` takes signed reports"),
+    refused("webhook", "remove it: `dir` takes signed reports"),
 ];
 
 pub(super) const DEVICE: &[Key] = &[

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{
-    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, REMOTE, ROOT, SOURCE, TRUST,
+    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, REMOTE, REPORT, ROOT, SOURCE,
+    TRUST,
 };
 use super::{
     AgentConfig, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy, GuardSection,
-    Managed, OnUnsigned, RootSection, SourceSection, StalePolicy, TrustSection, Verify,
+    Managed, OnUnsigned, ReportSection, RootSection, SourceSection, StalePolicy, TrustSection,
+    Verify,
 };
 use crate::diagnostic::Diagnostics;
 use crate::node::{Node, Value};
@@ -22,6 +24,9 @@ use crate::{decode, document, toml_document};
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 /// A shorter interval is a slip: it would hammer the remote.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Each report is also a write on the device itself.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// Reads agent.toml.
 ///
@@ -86,6 +91,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
             decode::one_of(node, &words, out)
         })
     });
+    let report = decode::optional(node, "report", out, report);
     let state_dir = decode::optional(node, "state_dir", out, path);
     let root = decode::optional(node, "root", out, path);
     Some(AgentConfig {
@@ -100,6 +106,26 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
             restart: EngineRestart::Auto,
         }),
         managed: managed.unwrap_or_default(),
+        report: report.unwrap_or_default(),
+    })
+}
+
+fn report(node: &Node, out: &mut Diagnostics) -> Option<ReportSection> {
+    document::check_keys(node, REPORT, "`[report]`", out);
+    let every = decode::optional(node, "every", out, |node, out| {
+        let every = decode::duration(node, out)?;
+        if every < SHORTEST_HEARTBEAT {
+            node.error(
+                out,
+                "a report where nothing changed is worth a write at most once a minute: `1m` or more",
+            );
+            return None;
+        }
+        Some(every)
+    });
+    Some(ReportSection {
+        dir: decode::optional(node, "dir", out, path),
+        every: every.unwrap_or(ReportSection::default().every),
     })
 }
 

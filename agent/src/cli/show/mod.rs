@@ -10,3 +10,4 @@ mod tests;
 pub mod trust;
 
 pub use style::Style;
+pub(super) use style::span;

@@ -57,7 +57,7 @@ pub(super) fn padding(text: &str, width: usize) -> String {
 }
 
 /// How long ago, or in how long: `3s`, `5m`, `2h`, `4d`.
-pub(super) fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

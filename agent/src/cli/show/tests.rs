@@ -34,12 +34,15 @@ fn report() -> Report {
         held: None,
         device: "gw-0042".to_owned(),
         branch: "stable".to_owned(),
+        fleet: None,
         revision: Revisions {
             tip: Some(commit('b')),
             verified: Some(commit('a')),
             applied: Some(commit('a')),
             last_good: Some(commit('a')),
             floor: Some(commit('a')),
+            tree: None,
+            since: None,
         },
         phase: Phase::Idle,
         conditions: vec![

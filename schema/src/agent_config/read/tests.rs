@@ -160,7 +160,8 @@ fn a_file_of_the_source_may_be_a_credential_of_the_service() {
 fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
     for (text, at) in [
         ("[window]\napply = ['x']\n", "4:2"),
-        ("[report]\nhttp = 'x'\n", "4:2"),
+        ("[report]\nhttp = 'x'\n", "5:1"),
+        ("[report]\ndir = '/r'\notlp = 'x'\n", "6:1"),
         ("[metered]\nwhen = 'auto'\n", "5:8"),
         ("[metered]\nwhen = 'never'\ngit = '5MB/day'\n", "6:1"),
     ] {
