@@ -10,10 +10,11 @@ mod upgrade;
 
 use std::time::Duration;
 
+use evenkeel_schema::agent_config::NowPolicy;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::cycle::{Again, Agent, Interruption, JOURNAL, Passed};
+use crate::cycle::{Again, Agent, Haste, Interruption, JOURNAL, Passed};
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::Timestamp;
 use crate::domain::storage::Storage;
@@ -39,6 +40,11 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 const PAUSED: &str =
     "paused: nothing new is applied until `evenkeel resume`; `evenkeel status` shows the rest";
 const RESUMED: &str = "resumed; the pass after it did not end well: `evenkeel status` shows why";
+
+/// What `sync --now` is answered where the owner does not let it, and its exit code: wrong configuration.
+const MAY_NOT_HURRY: &str = "this device does not let anybody go ahead of its windows and of its turn in a rollout\nhint: its owner \
+     allows it in agent.toml: `now = \"allow\"` under [window]";
+const NOT_ALLOWED: u8 = 2;
 
 /// The loop.
 #[derive(Debug)]
@@ -154,6 +160,7 @@ impl<'a, W: World> Daemon<'a, W> {
         let mut urgency = urgency;
         self.busy = true;
         let mut waiting = std::mem::take(&mut self.waiting);
+        self.hurry(&waiting);
         let mut passed = self.one(urgency, requests, signals).await;
         for _ in 1..MOST_AT_ONCE {
             if passed.again == Again::Later || self.stopping {
@@ -167,9 +174,11 @@ impl<'a, W: World> Daemon<'a, W> {
                 Urgency::Asked
             };
             waiting.append(&mut self.waiting);
+            self.hurry(&waiting);
             passed = self.one(urgency, requests, signals).await;
         }
         self.agent.interrupt.clear();
+        self.agent.session.haste.set(Haste::InTime);
         self.busy = false;
         self.pause_now();
         self.failures = match &passed.outcome {
@@ -194,6 +203,13 @@ impl<'a, W: World> Daemon<'a, W> {
             one.tell(&passed.outcome);
         }
         passed.outcome
+    }
+
+    /// A person who waits for a pass may let it begin what is due later.
+    fn hurry(&self, waiting: &[Waiting]) {
+        if waiting.iter().any(|one| one.haste == Haste::Now) {
+            self.agent.session.haste.set(Haste::Now);
+        }
     }
 
     /// One cycle, taking requests and signals meanwhile.
@@ -231,15 +247,26 @@ impl<'a, W: World> Daemon<'a, W> {
         }
     }
 
+    fn may_hurry(&self) -> bool {
+        self.agent.settings.windows.now == NowPolicy::Allow
+    }
+
     /// Takes a request: at once where that is safe in the middle of a cycle, else into the queue.
     fn take(&mut self, asked: Asked) {
         let Asked { ask, reply } = asked;
         let journal = self.agent.world.journal();
         let answer = match ask {
-            Ask::Sync => {
-                self.waiting.push(Waiting::for_pass(reply));
+            Ask::Sync(haste) if haste == Haste::InTime || self.may_hurry() => {
+                self.waiting.push(Waiting {
+                    haste,
+                    ..Waiting::for_pass(reply)
+                });
                 return;
             }
+            Ask::Sync(_) => Answer::Failed {
+                code: NOT_ALLOWED,
+                message: MAY_NOT_HURRY.to_owned(),
+            },
             Ask::Plan | Ask::Adopt(..) => return self.queue.push(Asked { ask, reply }),
             Ask::History => match journal.history() {
                 Ok(history) => Answer::History(history),
@@ -255,18 +282,12 @@ impl<'a, W: World> Daemon<'a, W> {
             },
             Ask::Pause if self.busy => {
                 // A soak ends first, and what it refuses goes back: the answer comes with the pass after that.
-                self.pausing.push(Waiting {
-                    reply,
-                    done: Some(PAUSED),
-                });
+                self.pausing.push(Waiting::after(PAUSED, reply));
                 return;
             }
             Ask::Pause => match journal.set_paused(Paused::Yes) {
                 Ok(()) => {
-                    self.waiting.push(Waiting {
-                        reply,
-                        done: Some(PAUSED),
-                    });
+                    self.waiting.push(Waiting::after(PAUSED, reply));
                     return;
                 }
                 Err(error) => failed(1, &error),
@@ -278,10 +299,7 @@ impl<'a, W: World> Daemon<'a, W> {
                     .and_then(|()| journal.set_pin(None))
                 {
                     Ok(()) => {
-                        self.waiting.push(Waiting {
-                            reply,
-                            done: Some(RESUMED),
-                        });
+                        self.waiting.push(Waiting::after(RESUMED, reply));
                         return;
                     }
                     Err(error) => failed(1, &error),
@@ -326,7 +344,7 @@ impl<'a, W: World> Daemon<'a, W> {
                     Ok(()) => Answer::Done(String::new()),
                     Err(error) => failed(1, &error),
                 },
-                Ask::Sync
+                Ask::Sync(_)
                 | Ask::History
                 | Ask::Rollback(_)
                 | Ask::Pause

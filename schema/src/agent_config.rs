@@ -9,10 +9,12 @@ use crate::name::DeviceId;
 mod credential;
 mod keys;
 mod read;
+mod window;
 
 pub use credential::{CredentialName, FileAt, NotACredentialName};
 pub use keys::KEYS;
 pub use read::parse;
+pub use window::{NotASpan, NowPolicy, Span, WindowSection};
 
 /// The whole of agent.toml, validated, with its defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +33,8 @@ pub struct AgentConfig {
     pub guard: GuardSection,
     /// `[engine]`.
     pub engine: EngineSection,
+    /// `[window]`.
+    pub window: WindowSection,
     /// `agent.managed`.
     pub managed: Managed,
     /// `[report]`.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::fleet::World;
 
-fn evenkeel(arguments: &[&str]) -> Output {
+pub(crate) fn evenkeel(arguments: &[&str]) -> Output {
     run(Command::new(binary()).args(arguments), PATIENCE)
 }
 

@@ -33,6 +33,7 @@ mod report;
 mod rollback;
 mod selfupdate;
 mod source;
+mod staged;
 mod systemd;
 mod torture;
 mod trust;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::show;
 use crate::adapter::report::Hub;
+use crate::cycle::Haste;
 use crate::daemon::{Answer, Ask, Asked};
 use crate::domain::resource::ServiceId;
 use crate::domain::revision::{CommitId, ContentId};
@@ -39,6 +40,8 @@ pub enum Request {
     Status,
     /// One pass now.
     Sync,
+    /// One pass now, which begins what is due later, too.
+    SyncNow,
     /// What a pass would do.
     Plan,
     /// The deployments.
@@ -199,7 +202,8 @@ async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) ->
     };
     let ask = match request {
         Request::Status => return send(&mut write, &status_line(hub)).await,
-        Request::Sync => Ask::Sync,
+        Request::Sync => Ask::Sync(Haste::InTime),
+        Request::SyncNow => Ask::Sync(Haste::Now),
         Request::Plan => Ask::Plan,
         Request::History => Ask::History,
         Request::Rollback { rev } => Ask::Rollback(rev),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use evenkeel_schema::agent_config::{AgentConfig, Managed, TrustSection};
+use evenkeel_schema::agent_config::{AgentConfig, Managed, TrustSection, WindowSection};
 use evenkeel_schema::name::DeviceId;
 
 pub(super) use super::configuration::{configuration, configuration_at};
@@ -31,6 +31,7 @@ use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
 use crate::port::reporter::{Event, Reporter as _};
 use crate::port::source::Reach;
+use crate::schedule::window::Windows;
 use crate::trust::policy::{NamedBytes, TrustPolicy};
 
 /// The longest configuration or trust file in bytes.
@@ -452,6 +453,27 @@ impl Entered {
     }
 }
 
+/// The windows with their zone, as this system knows it.
+fn windows(section: &WindowSection) -> Result<Windows, Failure> {
+    let zone = match &section.timezone {
+        None => jiff::tz::TimeZone::system(),
+        Some(name) => jiff::tz::TimeZone::get(name).map_err(|error| {
+            Failure::usage(format!(
+                "window.timezone: `{}` is no time zone that this system knows: {error}\nhint: write one of those below \
+                 /usr/share/zoneinfo, such as Europe/Vienna; where that folder is missing, install tzdata",
+                name.escape_debug()
+            ))
+        })?,
+    };
+    Ok(Windows {
+        apply: section.apply.clone(),
+        download: section.download.clone(),
+        zone,
+        grace: section.grace,
+        now: section.now,
+    })
+}
+
 fn settings(
     config: &AgentConfig,
     config_file: &Path,
@@ -484,5 +506,6 @@ fn settings(
         max_age: config.trust.max_age,
         stale: config.trust.stale,
         remote: if local { Reach::Local } else { Reach::Network },
+        windows: windows(&config.window)?,
     })
 }

@@ -9,6 +9,7 @@ use super::control::{self, Line, Request};
 use super::device::{Device, Failure, Need, configuration};
 use super::reach::{Reached, reach};
 use super::{ConfigArgs, code, fail, report, sync};
+use crate::cycle::Haste;
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
 
 /// How much longer a service manager is asked to wait for a pass: as long as TimeoutStartSec= of evenkeel-sync.service.
@@ -77,7 +78,8 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     let mut daemon = Daemon::new(&device.agent);
     let (reply, answer) = oneshot::channel();
     let ask = match request {
-        Request::Status | Request::Sync => Ask::Sync,
+        Request::Status | Request::Sync => Ask::Sync(Haste::InTime),
+        Request::SyncNow => Ask::Sync(Haste::Now),
         Request::Plan => Ask::Plan,
         Request::History => Ask::History,
         Request::Rollback { rev } => Ask::Rollback(rev.clone()),
@@ -103,7 +105,7 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     }
     let line = control::line_of(&answer, &device.hub);
     Ok(match (&device.untrusted, request) {
-        (Some(why), Request::Sync) => line.with_code(code::USAGE, why),
+        (Some(why), Request::Sync | Request::SyncNow) => line.with_code(code::USAGE, why),
         (Some(_) | None, _) => line,
     })
 }

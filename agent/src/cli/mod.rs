@@ -25,6 +25,7 @@ mod reach;
 pub mod render;
 pub mod report;
 pub mod requests;
+pub mod rollout;
 pub mod run;
 pub mod schema;
 pub mod show;
@@ -108,6 +109,8 @@ enum Command {
     Lint(lint::Args),
     /// What one device would get from a fleet repository.
     Render(render::Args),
+    /// Who comes when in the rollouts of a fleet repository.
+    Rollout(rollout::Args),
     /// A new fleet repository with a first app and a signing set-up, or what is missing in one.
     Init(init::Args),
     /// Sign for a revision to become what a branch shows next.
@@ -160,6 +163,7 @@ pub fn main() -> u8 {
         }),
         Command::Lint(args) => lint::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Rollout(args) => rollout::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Approve(args) => approve::run(&args),
         Command::Promote(args) => promote::run(&args),

@@ -20,18 +20,27 @@ pub struct Args {
     /// image, or one that was carried here by hand. It is verified like any other.
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// Do not wait for a window of agent.toml or for this device's turn in a rollout; only where agent.toml lets anybody do
+    /// that (`now = "allow"` under [window]). A signed halt is not passed over.
+    #[arg(long)]
+    now: bool,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> u8 {
+    let request = if args.now {
+        Request::SyncNow
+    } else {
+        Request::Sync
+    };
     match &args.from {
-        None => here::ask_or_do(&args.config, &Request::Sync, args.json),
+        None => here::ask_or_do(&args.config, &request, args.json),
         Some(from) => {
             let config = ConfigArgs {
                 from: Some(from.clone()),
                 ..args.config.clone()
             };
-            match here(&config) {
+            match here(&config, &request) {
                 Ok(line) => show(&line, args.json),
                 Err(failure) => failure.tell(),
             }
@@ -40,7 +49,7 @@ pub fn run(args: &Args) -> u8 {
 }
 
 /// A pass by this process alone: a running daemon has remotes of its own.
-fn here(config: &ConfigArgs) -> Result<Line, Failure> {
+fn here(config: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
     crate::telemetry::install(crate::telemetry::Format::Text);
     let device = open_here(config, Need::Trust).map_err(|failure| {
         if failure.is_busy() {
@@ -51,7 +60,7 @@ fn here(config: &ConfigArgs) -> Result<Line, Failure> {
             failure
         }
     })?;
-    here::do_here(&device, &Request::Sync)
+    here::do_here(&device, request)
 }
 
 /// Shows an answer, and gives back its code.

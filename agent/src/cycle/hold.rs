@@ -4,6 +4,7 @@
 //! has nothing to keep, so it does not wait either. And nothing here is asked on the way to what is good: healing and rollback
 //! are never held.
 
+use evenkeel_schema::rollout::Rollout;
 use tokio::time::Instant;
 
 use super::keep::why_text;
@@ -17,38 +18,133 @@ use crate::domain::revision::{CommitId, Timestamp};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::journal::Journal as _;
+use crate::port::source::Source as _;
+use crate::resolve;
 use crate::schedule::rollout::{self, Now};
 use crate::select::Why;
 use crate::trust::verified::VerifiedCommit;
 
+/// Whether every image of a revision is on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Images {
+    Here,
+    Missing,
+}
+
+/// Whether a person lets what is due later begin now (`evenkeel sync --now`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Haste {
+    /// Everything in its time.
+    #[default]
+    InTime,
+    /// Outside the windows and before this device's turn; not past a halt.
+    Now,
+}
+
 impl<W: World> Agent<W> {
-    /// What keeps this revision from being begun now.
+    /// What keeps this revision from being begun now. Where several things do, the first one gives its name, each is judged at
+    /// the time when the one before it ends, and the last one says until when.
     pub(super) fn held(
         &self,
         commit: &VerifiedCommit,
         resolved: &Resolved,
         ledger: &Ledger,
+        images: Images,
     ) -> Option<Hold> {
         if must_not_wait(commit.id(), resolved, ledger) {
             return None;
         }
-        let rollout = resolved.rollout.as_ref()?;
-        if let Some(place) = &rollout.halt {
+        self.gates(commit, resolved.rollout.as_ref(), ledger, images)
+    }
+
+    fn gates(
+        &self,
+        commit: &VerifiedCommit,
+        rollout: Option<&Rollout>,
+        ledger: &Ledger,
+        images: Images,
+    ) -> Option<Hold> {
+        if let Some(place) = rollout.and_then(|rollout| rollout.halt.as_ref()) {
             let message = format!(
                 "the rollout is halted ({place}): what has not begun waits for a later commit without the halt"
             );
             return Some(Hold::open(HeldBy::Halt, message));
         }
-        let turns = rollout.turns.as_ref()?;
+        if self.session.haste.get() == Haste::Now {
+            return None;
+        }
+        let windows = &self.settings.windows;
         let now = self.time(commit, ledger);
-        rollout::holds(turns, &self.settings.device, &now)
+        let turns = rollout.and_then(|rollout| rollout.turns.as_ref());
+        let mut hold = match images {
+            Images::Missing => windows.holds_download(&now),
+            Images::Here => None,
+        };
+        if let Some(turns) = turns {
+            let device = &self.settings.device;
+            hold = then(hold, &now, |at| rollout::holds(turns, device, at));
+        }
+        then(hold, &now, |at| {
+            if self.is_in_grace(commit.id(), at) {
+                return None;
+            }
+            windows.holds_change(at)
+        })
+    }
+
+    /// A change is being prepared, and nothing holds it: it may begin a little after the window's end, too.
+    pub(super) fn begins_in_window(
+        &self,
+        commit: &VerifiedCommit,
+        resolved: &Resolved,
+        ledger: &Ledger,
+    ) {
+        let now = self.time(commit, ledger);
+        if self.held(commit, resolved, ledger, Images::Here).is_none()
+            && let Some(until) = self.settings.windows.lasts_until(&now)
+        {
+            self.session
+                .in_window
+                .replace(Some((commit.id().clone(), until)));
+        }
+    }
+
+    fn is_in_grace(&self, commit: &CommitId, at: &Now) -> bool {
+        match (&*self.session.in_window.borrow(), at) {
+            (Some((noted, until)), Now::Known(now)) => noted == commit && now < until,
+            (_, _) => false,
+        }
+    }
+
+    /// What keeps the agent's own next version, which this commit declares, from being fetched or started. A tip that this
+    /// agent cannot read holds nothing: it may be the next version that can.
+    pub async fn holds_agent(&self, commit: &VerifiedCommit, step: AgentStep) -> Option<Hold> {
+        let ledger = self.world.journal().ledger();
+        ledger.last_good()?;
+        let settings = &self.settings;
+        let first = resolve::first_documents(&settings.device);
+        let tree = self.world.source().read(commit.tree(), &first).await.ok()?;
+        let selection = resolve::apps_of(&settings.device, &settings.labels, &tree).ok()?;
+        let images = match step {
+            AgentStep::Fetch => Images::Missing,
+            AgentStep::Switch => Images::Here,
+        };
+        let hold = self.gates(commit, selection.rollout.as_ref(), &ledger, images)?;
+        let holds = match step {
+            // It is fetched ahead of its turn, as images are.
+            AgentStep::Fetch => hold.by.holds_fetching(),
+            AgentStep::Switch => true,
+        };
+        holds.then_some(hold)
     }
 
     /// Whether a commit would be held here.
     pub(super) async fn would_wait(&self, commit: &VerifiedCommit) -> bool {
         let ledger = self.world.journal().ledger();
         match self.resolve(commit).await {
-            Ok(resolved) => self.held(commit, &resolved, &ledger).is_some(),
+            Ok(resolved) => self
+                .held(commit, &resolved, &ledger, Images::Here)
+                .is_some(),
             Err(Obstacle::Rejected(_) | Obstacle::Waiting(_)) => false,
         }
     }
@@ -81,6 +177,33 @@ impl<W: World> Agent<W> {
         hold: Hold,
     ) -> Result<Passed, CycleError> {
         self.stay(ledger, Why::Held(commit.clone(), hold)).await
+    }
+}
+
+/// What becomes of the agent's own next version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentStep {
+    /// It is downloaded.
+    Fetch,
+    /// It takes this one's place.
+    Switch,
+}
+
+/// One thing that holds after another.
+fn then(first: Option<Hold>, now: &Now, next: impl FnOnce(&Now) -> Option<Hold>) -> Option<Hold> {
+    let Some(first) = first else {
+        return next(now);
+    };
+    let Some(until) = first.until else {
+        return Some(first);
+    };
+    match next(&Now::Known(until)) {
+        None => Some(first),
+        Some(next) => Some(Hold {
+            by: first.by,
+            message: format!("{}; then {}", first.message, next.message),
+            until: next.until,
+        }),
     }
 }
 

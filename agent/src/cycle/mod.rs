@@ -45,9 +45,11 @@ use crate::port::clock::Clock as _;
 use crate::port::journal::{Journal as _, JournalError};
 use crate::port::source::{Reach, Source as _};
 use crate::resolve::guard::Limits;
+use crate::schedule::window::Windows;
 use crate::select::floor::{FloorVerdict, reconcile};
 use crate::select::{self, Newest, Target, Urgency, Why};
 
+pub use hold::{AgentStep, Haste};
 pub use preview::Preview;
 pub use session::{Interrupt, Interruption, Session, chain};
 
@@ -87,6 +89,8 @@ pub struct Settings {
     pub stale: StalePolicy,
     /// Whether any remote is reached over a network.
     pub remote: Reach,
+    /// When changes may begin, and images be fetched.
+    pub windows: Windows,
 }
 
 /// The loop with all it needs.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::path::AbsPath;
 
+use super::hold::Images;
 use super::inventory::services_of;
 use super::newer::Unpulled;
 use super::room::Ailment;
@@ -14,7 +15,7 @@ use super::{Agent, CycleError};
 use crate::domain::desired::{Contents, DesiredState, Resolved};
 use crate::domain::history::{Ledger, Refusal, Stage, Trial};
 use crate::domain::hold::Hold;
-use crate::domain::observed::{ObservedState, Seen};
+use crate::domain::observed::{EngineView, ObservedState, Seen};
 use crate::domain::outcome::Phase;
 use crate::domain::resource::ResourceId;
 use crate::domain::revision::{CommitId, TreeId};
@@ -121,6 +122,13 @@ impl<W: World> Agent<W> {
             let message = format!("{}: {}", blocked.resource, blocked.why);
             return Ok(Preparation::Waiting(Waiting::new("blocked", message)));
         }
+        self.begins_in_window(commit, &resolved, ledger);
+        let images = images_here(&resolved.state, &observed);
+        if let Some(hold) = self.held(commit, &resolved, ledger, images)
+            && hold.by.holds_fetching()
+        {
+            return Ok(Preparation::Held(hold));
+        }
         match self
             .pull_missing(&resolved.state, &observed, &Left::default(), &plan)
             .await
@@ -143,7 +151,7 @@ impl<W: World> Agent<W> {
             )));
         }
         // Before anything is staged: a pass that holds writes nothing.
-        if let Some(hold) = self.held(commit, &resolved, ledger) {
+        if let Some(hold) = self.held(commit, &resolved, ledger, Images::Here) {
             return Ok(Preparation::Held(hold));
         }
         self.announce_staging(commit, &resolved, &plan, ledger)?;
@@ -262,12 +270,7 @@ impl<W: World> Agent<W> {
                 return Err(Unpulled::Waiting(Waiting::new("engine", why.clone())));
             }
         };
-        let missing: BTreeSet<&ImageRef> = services_of(desired)
-            .filter(|id| !left.has(&ResourceId::Service(id.clone())))
-            .filter_map(|id| Some(&desired.apps.get(&id.app)?.services.get(&id.service)?.image))
-            .filter(|image| !view.images.contains_key(image.as_str()))
-            .collect();
-        self.pull_all(missing).await?;
+        self.pull_all(missing(desired, view, left)).await?;
         let unsettled: BTreeSet<&ImageRef> = made_of(plan)
             .filter(|image| view.unsettled.contains(image.as_str()))
             .collect();
@@ -345,6 +348,29 @@ impl<W: World> Agent<W> {
             files.stage(path, file, content).map_err(refused)?;
         }
         Ok(())
+    }
+}
+
+/// The images that the engine does not have.
+fn missing<'d>(
+    desired: &'d DesiredState,
+    view: &EngineView,
+    left: &Left,
+) -> BTreeSet<&'d ImageRef> {
+    services_of(desired)
+        .filter(|id| !left.has(&ResourceId::Service(id.clone())))
+        .filter_map(|id| Some(&desired.apps.get(&id.app)?.services.get(&id.service)?.image))
+        .filter(|image| !view.images.contains_key(image.as_str()))
+        .collect()
+}
+
+/// Whether every image of a state is here.
+pub(super) fn images_here(desired: &DesiredState, observed: &ObservedState) -> Images {
+    match &observed.engine {
+        Seen::Present(view) if !missing(desired, view, &Left::default()).is_empty() => {
+            Images::Missing
+        }
+        Seen::Present(_) | Seen::Absent | Seen::Unknown(_) => Images::Here,
     }
 }
 

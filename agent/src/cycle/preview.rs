@@ -1,8 +1,9 @@
 //! What a pass would do, without doing it: for `plan`.
 
 use super::Agent;
+use super::hold::Images;
 use super::keep::why_text;
-use super::prepare::{Obstacle, as_before};
+use super::prepare::{Obstacle, as_before, images_here};
 use super::session::chain;
 use crate::domain::desired::{Contents, Resolved};
 use crate::domain::history::{GoodRevision, Ledger};
@@ -87,8 +88,9 @@ impl<W: World> Agent<W> {
                     }
                     Admission::SameAsLastGood | Admission::Try => {}
                 }
+                let images = self.images(&resolved, &ledger).await;
                 if let (Some(hold), Some(good), Admission::Try) = (
-                    self.held(&commit, &resolved, &ledger),
+                    self.held(&commit, &resolved, &ledger, images),
                     ledger.last_good(),
                     &admission,
                 ) && self.allow(&commit, &resolved).is_ok()
@@ -107,6 +109,11 @@ impl<W: World> Agent<W> {
                 }
             }
         }
+    }
+
+    async fn images(&self, resolved: &Resolved, ledger: &Ledger) -> Images {
+        let look = self.observe_for(&resolved.state, &ledger.inventory, Mode::Advance);
+        images_here(&resolved.state, &look.await)
     }
 
     async fn preview_refused(

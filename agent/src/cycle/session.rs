@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::hold::Haste;
 use super::prepare::Waiting;
 use crate::domain::commit::{Extent, RawHistory};
 use crate::domain::history::Deferral;
@@ -137,6 +138,10 @@ pub struct Session {
     waiting: RefCell<Option<PutOff>>,
     /// A time that is known to have passed, and when it was known.
     pub(super) past: RefCell<Option<(Timestamp, Instant)>>,
+    /// Whether a person lets what is due later begin now.
+    pub haste: Cell<Haste>,
+    /// The change that was being prepared while the window was open, and until when it may begin.
+    pub(super) in_window: RefCell<Option<(CommitId, Timestamp)>>,
     /// What ailed the disk when this cycle began.
     pub(super) ails: RefCell<Option<super::room::Ailment>>,
     /// What a revision's files weigh.

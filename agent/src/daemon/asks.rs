@@ -2,8 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::cycle::Preview;
 use crate::cycle::trust_state::TrustState;
+use crate::cycle::{Haste, Preview};
 use crate::domain::history::Deployment;
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::CommitId;
@@ -12,7 +12,7 @@ use crate::domain::revision::CommitId;
 #[derive(Debug)]
 pub enum Ask {
     /// One pass now.
-    Sync,
+    Sync(Haste),
     /// What a pass would do.
     Plan,
     /// The deployments, newest first.
@@ -97,11 +97,25 @@ pub(super) struct Waiting {
     pub(super) reply: oneshot::Sender<Answer>,
     /// What was done before the pass and stays done however that ends; `None`: the pass is the answer.
     pub(super) done: Option<&'static str>,
+    pub(super) haste: Haste,
 }
 
 impl Waiting {
     pub(super) const fn for_pass(reply: oneshot::Sender<Answer>) -> Self {
-        Self { reply, done: None }
+        Self {
+            reply,
+            done: None,
+            haste: Haste::InTime,
+        }
+    }
+
+    /// Something was done already.
+    pub(super) const fn after(done: &'static str, reply: oneshot::Sender<Answer>) -> Self {
+        Self {
+            reply,
+            done: Some(done),
+            haste: Haste::InTime,
+        }
     }
 
     pub(super) fn tell(self, outcome: &Outcome) {

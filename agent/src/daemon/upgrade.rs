@@ -8,7 +8,7 @@ use evenkeel_schema::agent_release::Place;
 use tokio::sync::Notify;
 
 use super::Daemon;
-use crate::cycle::chain;
+use crate::cycle::{AgentStep, chain};
 use crate::domain::agent::{AgentReport, Declared, Release};
 use crate::domain::history::{Deployment, DeploymentResult};
 use crate::domain::outcome::{ConditionStatus, ConditionType, Outcome};
@@ -217,6 +217,19 @@ impl<'a, W: World> Daemon<'a, W> {
             staged,
             calm: calm.as_ref().copied().map_err(String::as_str),
         });
+        let held = match (&step, accepted) {
+            (Step::Fetch(_), Some(commit)) => {
+                self.agent.holds_agent(commit, AgentStep::Fetch).await
+            }
+            (Step::Switch(_), Some(commit)) => {
+                self.agent.holds_agent(commit, AgentStep::Switch).await
+            }
+            (Step::Rest(_) | Step::HandBack | Step::Fetch(_) | Step::Switch(_), _) => None,
+        };
+        let step = match held {
+            Some(hold) => Step::Rest(Some(hold.message)),
+            None => step,
+        };
         let mut gives_way = GivesWay::No;
         let why = match step {
             Step::Rest(why) => why,

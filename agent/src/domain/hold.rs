@@ -85,6 +85,15 @@ impl HeldBy {
         }
     }
 
+    /// Whether nothing is fetched for the change either; what only waits for its time is fetched ahead of it.
+    #[must_use]
+    pub const fn holds_fetching(self) -> bool {
+        match self {
+            Self::Window | Self::Wave => false,
+            Self::Paused | Self::RolledBack | Self::Nothing | Self::Download | Self::Halt => true,
+        }
+    }
+
     /// Who ends it.
     #[must_use]
     pub const fn ends(self) -> Ends {

@@ -10,8 +10,9 @@ use evenkeel_schema::diagnostic::Diagnostics;
 use evenkeel_schema::fleet::Fleet;
 use evenkeel_schema::group::Group;
 use evenkeel_schema::name::{DeviceId, GroupName};
+use evenkeel_schema::rollout::Rollout;
 
-use super::{lint, read_devices, read_fleet, read_groups, resolve, select};
+use super::{lint, read_devices, read_fleet, read_groups, resolve, rollout_of, select};
 use crate::domain::desired::Resolved;
 use crate::domain::tree::Tree;
 
@@ -65,6 +66,32 @@ impl<'t> FleetWide<'t> {
             .filter(|name| !covered.contains(name))
             .filter_map(|name| Some((lint::example(name, &self.devices)?, name.clone())))
             .collect()
+    }
+
+    /// Whether there is such a group.
+    #[must_use]
+    pub fn has_group(&self, group: &GroupName) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// Whether a device with a document is in a group.
+    #[must_use]
+    pub fn is_in(&self, id: &DeviceId, group: &GroupName) -> bool {
+        match (self.devices.get(id), self.groups.get(group)) {
+            (Some(device), Some(group)) => group.selector.matches(&device.labels),
+            (_, _) => false,
+        }
+    }
+
+    /// The rollout that concerns a device: one with a document, or one made up for a group.
+    #[must_use]
+    pub fn rollout(&self, id: &DeviceId, example: Option<&GroupName>) -> Option<Rollout> {
+        let labels = match (self.devices.get(id), example) {
+            (Some(device), _) => device.labels.clone(),
+            (None, Some(group)) => self.groups.get(group).map(lint::labels_of)?,
+            (None, None) => BTreeMap::new(),
+        };
+        rollout_of(&self.fleet, &self.groups, &labels)
     }
 
     /// What a device should be: one with a document, one made up for a group, or one that the tree does not know.

@@ -222,13 +222,10 @@ fn select(
     };
     add(&[], &[], fleet.values.as_ref());
     let mut member_of = Vec::new();
-    let mut rollout = fleet.rollout;
+    let rollout = rollout_of(&fleet, groups, &labels);
     for (name, group) in groups {
         if group.selector.matches(&labels) {
             member_of.push(name.clone());
-            if let Some(later) = &group.rollout {
-                rollout = Some(later.clone().over(rollout));
-            }
             add(&group.apps, &group.without_apps, group.values.as_ref());
         }
     }
@@ -249,6 +246,21 @@ fn select(
         values,
         rollout,
     }
+}
+
+/// The rollout that concerns a device with these labels: the section of the last of its groups that has one, else of
+/// fleet.toml.
+fn rollout_of(
+    fleet: &Fleet,
+    groups: &BTreeMap<GroupName, Group>,
+    labels: &BTreeMap<String, String>,
+) -> Option<Rollout> {
+    let sections = groups
+        .values()
+        .filter(|group| group.rollout.is_some() && group.selector.matches(labels))
+        .filter_map(|group| group.rollout.as_ref());
+    let first = fleet.rollout.clone();
+    sections.fold(first, |earlier, later| Some(later.clone().over(earlier)))
 }
 
 #[cfg(test)]

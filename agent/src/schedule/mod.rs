@@ -1,8 +1,10 @@
 //! When to wake up next: jitter, back-off. Pure; chance and failures are arguments.
 
+pub mod curve;
 pub mod remotes;
 pub mod rollout;
 pub mod starts;
+pub mod window;
 
 use std::time::Duration;
 

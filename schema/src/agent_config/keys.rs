@@ -22,7 +22,11 @@ pub const KEYS: &[Key] = &[
     key("guard", Shape::Table(GUARD), "What no signature can unlock"),
     key("engine", Shape::Table(ENGINE), "The container engine"),
     key("agent", Shape::Table(AGENT), "The agent itself"),
-    refused("window", "remove it: changes are applied at any time"),
+    key(
+        "window",
+        Shape::Table(super::window::KEYS),
+        "When changes may be applied, and images downloaded",
+    ),
     key("metered", Shape::Table(METERED), "Metered connections"),
     key(
         "report",

@@ -11,6 +11,7 @@ use super::keys::{
     AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, REMOTE, REPORT, ROOT, SOURCE,
     TRUST,
 };
+use super::window::window;
 use super::{
     AgentConfig, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy, GuardSection,
     Managed, OnUnsigned, ReportSection, RootSection, SourceSection, StalePolicy, TrustSection,
@@ -81,6 +82,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
     });
     let guard = decode::optional(node, "guard", out, guard);
     let engine = decode::optional(node, "engine", out, engine);
+    let window = decode::optional(node, "window", out, window);
     let managed = decode::optional(node, "agent", out, |node, out| {
         document::check_keys(node, AGENT, "`[agent]`", out);
         decode::optional(node, "managed", out, |node, out| {
@@ -105,6 +107,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
             socket: "auto".to_owned(),
             restart: EngineRestart::Auto,
         }),
+        window: window.unwrap_or_default(),
         managed: managed.unwrap_or_default(),
         report: report.unwrap_or_default(),
     })

@@ -1,7 +1,8 @@
 //! A change that is held on purpose: waves, halts, clocks. What is good is healed all the while.
 
 use super::*;
-use crate::daemon::{Daemon, Run};
+use crate::cycle::Haste;
+use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
 use crate::domain::hold::{HeldBy, Hold};
 use crate::domain::revision::Timestamp;
 use crate::port::clock::Clock as _;
@@ -299,5 +300,215 @@ async fn the_loop_wakes_up_when_the_turn_comes_and_not_an_interval_later() {
         // The turn, the most that chance adds, and the soak.
         () = tokio::time::sleep(Duration::from_secs(3 * 3600) + interval / 10 + Duration::from_secs(60)) => {}
     }
+    rig.assert_at(&TWO).await;
+}
+
+fn spans(text: &str) -> Option<Vec<evenkeel_schema::agent_config::Span>> {
+    Some(vec![text.parse().unwrap()])
+}
+
+impl Rig {
+    /// The hours of the day, in UTC, from so many minutes from now to so many.
+    fn hours(&self, from: i64, to: i64) -> String {
+        let time = |minutes: i64| {
+            let text = Timestamp(self.now().0 + minutes * 60).to_string();
+            text[11..16].to_owned()
+        };
+        format!("* {}-{}", time(from), time(to))
+    }
+
+    /// `evenkeel sync --now`.
+    async fn ask_now(&self) -> Answer {
+        let (_asks, mut requests) = tokio::sync::mpsc::channel(1);
+        let (_signals, mut signals) = tokio::sync::mpsc::channel(1);
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let ask = Ask::Sync(Haste::Now);
+        let mut daemon = Daemon::new(&self.agent);
+        if daemon.begin(Asked { ask, reply }).await == Pass::Needed {
+            daemon.run(Run::Once, &mut requests, &mut signals).await;
+        }
+        answer.await.unwrap()
+    }
+
+    async fn minutes(&self, minutes: u64) {
+        tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outside_its_window_a_device_prepares_heals_and_waits_for_the_opening() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.apply = spans(&rig.hours(60, 120));
+    rig.push(&TWO, "two");
+    let hold = rig.held().await;
+    assert_eq!(hold.by, HeldBy::Window);
+    let opens = hold.until.unwrap().0 - rig.now().0;
+    assert!((0..=60 * 60).contains(&opens), "{opens}");
+    assert_eq!(
+        rig.agent.session.report().conditions[0].reason,
+        "OutsideWindow"
+    );
+    assert_eq!(rig.pulled(&image('2')), 1);
+    rig.assert_still().await;
+    rig.world.files.by_hand("/etc/web.conf", "broken\n");
+    rig.held().await;
+    rig.assert_at(&ONE).await;
+    let asked = rig.settle_as(Urgency::Asked).await;
+    assert!(matches!(asked, Outcome::Held(_)), "{asked:?}");
+    rig.minutes(60).await;
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_began_in_a_window_soaks_to_its_end_and_a_rollback_waits_for_none() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.apply = spans(&rig.hours(-30, 2));
+    let long = Release { soak: 600, ..TWO };
+    rig.push(&long, "long");
+    rig.taken(&long).await;
+    // Long after the end: a person goes back, and forth.
+    let ledger = rig.world.journal.ledger();
+    let pin = crate::domain::history::Pin {
+        commit: ledger.good[1].commit().clone(),
+        at: rig.now(),
+    };
+    rig.world.journal.set_pin(Some(&pin)).unwrap();
+    let back = rig.settle().await;
+    assert!(matches!(back, Outcome::RolledBack { .. }), "{back:?}");
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_change_goes_back_though_the_window_has_closed() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.apply = spans(&rig.hours(-30, 1));
+    rig.world
+        .engine
+        .behave(&image('2'), crate::port::memory::Behaviour::Unhealthy);
+    let long = Release { soak: 600, ..TWO };
+    rig.push(&long, "long");
+    let outcome = rig.settle().await;
+    assert!(matches!(outcome, Outcome::Unhealthy { .. }), "{outcome:?}");
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_wait_for_their_own_window_and_are_here_when_the_other_one_opens() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.download = spans(&rig.hours(60, 70));
+    rig.agent.settings.windows.apply = spans(&rig.hours(180, 240));
+    rig.push(&TWO, "two");
+    let hold = rig.held().await;
+    assert_eq!(hold.by, HeldBy::Download);
+    let minutes = (hold.until.unwrap().0 - rig.now().0) / 60;
+    assert!(
+        (175..=180).contains(&minutes),
+        "{minutes}: {}",
+        hold.message
+    );
+    assert!(
+        hold.message.contains("; then changes are applied"),
+        "{}",
+        hold.message
+    );
+    rig.assert_still().await;
+    assert_eq!(rig.pulled(&image('2')), 0);
+    rig.minutes(61).await;
+    assert_eq!(rig.held().await.by, HeldBy::Window);
+    assert_eq!(rig.pulled(&image('2')), 1);
+    rig.minutes(120).await;
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_no_image_does_not_wait_for_a_download() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.download = spans(&rig.hours(60, 70));
+    let changed = Release {
+        file: "changed",
+        ..ONE
+    };
+    rig.push(&changed, "a file");
+    rig.taken(&changed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_of_what_is_good_is_fetched_at_any_time() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.download = spans(&rig.hours(60, 70));
+    rig.agent.settings.windows.apply = spans(&rig.hours(60, 70));
+    rig.world.engine.remove_by_hand("web-server-1");
+    rig.world.engine.forget_image(&image('1'));
+    let outcome = rig.settle().await;
+    assert!(matches!(outcome, Outcome::Healed { .. }), "{outcome:?}");
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_was_on_its_way_may_begin_within_the_grace() {
+    for (grace, taken) in [(0, false), (30, true)] {
+        let mut rig = Rig::at_one().await;
+        rig.agent.settings.windows.apply = spans(&rig.hours(-60, 5));
+        rig.agent.settings.windows.grace = Duration::from_secs(grace * 60);
+        rig.world.engine.pulls_in(20, Duration::from_secs(60));
+        rig.push(&TWO, "two");
+        let outcome = rig.settle().await;
+        assert_eq!(
+            matches!(outcome, Outcome::Applied { .. }),
+            taken,
+            "{grace}: {outcome:?}"
+        );
+        // What comes after the end has no grace.
+        rig.push(&THREE, "three");
+        assert_eq!(rig.held().await.by, HeldBy::Window);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_wrong_opens_no_window_until_it_is_right() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.apply = spans("* 00:00-24:00");
+    let right = rig.world.clock.begin_at_zero();
+    rig.push(&TWO, "two");
+    let hold = rig.held().await;
+    assert_eq!((hold.by, hold.until), (HeldBy::Window, None));
+    rig.world.files.by_hand("/etc/web.conf", "broken\n");
+    rig.held().await;
+    rig.assert_at(&ONE).await;
+    rig.world.clock.step(right);
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_goes_ahead_of_a_window_and_a_turn_where_the_owner_lets_it_and_never_of_a_halt() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.apply = spans(&rig.hours(60, 120));
+    rig.agent.settings.windows.download = spans(&rig.hours(60, 120));
+    rig.push_for_later(&TWO, 5);
+    assert_eq!(rig.held().await.by, HeldBy::Download);
+    let refused = rig.ask_now().await;
+    assert!(
+        matches!(&refused, Answer::Failed { code: 2, message } if message.contains("now = \"allow\"")),
+        "{refused:?}"
+    );
+    rig.assert_at(&ONE).await;
+    rig.agent.settings.windows.now = evenkeel_schema::agent_config::NowPolicy::Allow;
+    let passed = rig.ask_now().await;
+    assert!(
+        matches!(&passed, Answer::Passed(Outcome::Applied { .. })),
+        "{passed:?}"
+    );
+    rig.assert_at(&TWO).await;
+    // Only that once.
+    rig.push_for_later(&THREE, 5);
+    rig.held().await;
+    rig.world
+        .source
+        .push(&THREE.in_rollout("halt = true"), "halt");
+    let halted = rig.ask_now().await;
+    assert!(
+        matches!(&halted, Answer::Passed(Outcome::Held(hold)) if hold.by == HeldBy::Halt),
+        "{halted:?}"
+    );
     rig.assert_at(&TWO).await;
 }

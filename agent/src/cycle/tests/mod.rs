@@ -38,6 +38,7 @@ use crate::port::journal::Journal as _;
 use crate::port::memory::{DEVICE, MemoryWorld};
 use crate::port::source::Reach;
 use crate::resolve::guard::Limits;
+use crate::schedule::window::Windows;
 use crate::select::Urgency;
 
 /// How many passes may follow each other at once, as in the loop.
@@ -155,6 +156,7 @@ fn settings() -> Settings {
         max_age: None,
         stale: StalePolicy::Report,
         remote: Reach::Network,
+        windows: Windows::default(),
     }
 }
 

@@ -159,7 +159,6 @@ fn a_file_of_the_source_may_be_a_credential_of_the_service() {
 #[test]
 fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
     for (text, at) in [
-        ("[window]\napply = ['x']\n", "4:2"),
         ("[report]\nhttp = 'x'\n", "5:1"),
         ("[report]\ndir = '/r'\notlp = 'x'\n", "6:1"),
         ("[metered]\nwhen = 'auto'\n", "5:8"),
@@ -175,6 +174,41 @@ fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
             problems[0].contains("not supported by this version"),
             "{problems:?}"
         );
+    }
+}
+
+#[test]
+fn windows_are_read_and_their_mistakes_told() {
+    let window = |text: &str| {
+        let text = format!("{LEAST}[window]\n{text}");
+        parse("agent.toml", text.as_bytes()).map(|config| config.window)
+    };
+    let read = window(
+        "apply = ['Mon-Fri 01:00-05:00', 'Sat 00:00-24:00']\ndownload = '* 22:00-06:00'\n\
+         timezone = 'Europe/Vienna'\ngrace = '10m'\nnow = 'allow'\n",
+    )
+    .unwrap();
+    assert_eq!(read.apply.map(|spans| spans.len()), Some(2));
+    assert_eq!(read.download.map(|spans| spans[0].to()), Some(30 * 60));
+    assert_eq!(read.timezone.as_deref(), Some("Europe/Vienna"));
+    assert_eq!(read.grace, Duration::from_secs(600));
+    assert_eq!(read.now, NowPolicy::Allow);
+    assert_eq!(window("").unwrap(), WindowSection::default());
+    for (text, problem) in [
+        ("apply = []\n", "agent.toml:5:9: an empty `apply`"),
+        ("apply = ['x']\n", "agent.toml:5:10: `x` is not a window"),
+        ("download = '* 25:00-26:00'\n", "agent.toml:5:12: "),
+        ("grace = '1m'\n", "agent.toml:5:9: `grace` counts"),
+        (
+            "apply = '1:00-2:00'\ngrace = '2d'\n",
+            "agent.toml:6:9: a grace",
+        ),
+        ("now = 'maybe'\n", "agent.toml:5:7: "),
+        ("aply = '1:00-2:00'\n", "did you mean `apply`"),
+    ] {
+        let problems = problems(&format!("{LEAST}[window]\n{text}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(problem), "{problems:?}");
     }
 }
 

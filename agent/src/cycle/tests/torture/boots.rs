@@ -162,7 +162,7 @@ async fn a_person_who_asks_is_answered_by_a_whole_pass() {
     let (reply, answer) = tokio::sync::oneshot::channel();
     let ask = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let ask = Ask::Sync;
+        let ask = Ask::Sync(crate::cycle::Haste::InTime);
         asks.send(Asked { ask, reply }).await.unwrap();
         answer.await.unwrap()
     };
