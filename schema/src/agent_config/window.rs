@@ -199,8 +199,9 @@ fn all_days(text: &str) -> Option<u8> {
 
 fn day(text: &str) -> Option<u8> {
     let text = text.to_ascii_lowercase();
-    let is = |name: &&str| text == **name || text == name[..3];
-    let index = NAMES.iter().position(|name| is(&name))?;
+    let index = NAMES
+        .iter()
+        .position(|name| text == *name || text == name[..3])?;
     u8::try_from(index).ok()
 }
 

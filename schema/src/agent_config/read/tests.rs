@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
 use super::*;
+use crate::agent_config::{NowPolicy, WindowSection};
 
 fn problems(text: &str) -> Vec<String> {
     parse("agent.toml", text.as_bytes())
