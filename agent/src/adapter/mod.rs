@@ -1,7 +1,7 @@
 //! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
 //!
-//! `durable`, `room`, `twin`, `state_dir`, `identity` and `git_objects` are what they stand on: our own files, room for
-//! them, the device's key, and git's objects, with no port of their own.
+//! `durable`, `room`, `part`, `twin`, `state_dir`, `identity` and `git_objects` are what they stand on: our own files, room
+//! for them, files that come in parts, the device's key, and git's objects, with no port of their own.
 
 pub mod clock;
 pub(crate) mod durable;
@@ -13,6 +13,7 @@ mod git_objects;
 pub mod identity;
 pub mod journal;
 pub mod left;
+pub(crate) mod part;
 pub mod probes;
 pub mod report;
 pub mod reports;

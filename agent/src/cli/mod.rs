@@ -21,6 +21,7 @@ pub mod lint;
 mod machine;
 pub mod plan;
 pub mod promote;
+pub mod publish;
 mod reach;
 pub mod render;
 pub mod report;
@@ -117,6 +118,8 @@ enum Command {
     Approve(approve::Args),
     /// Make what one branch shows what another one shows next, as a signed commit.
     Promote(promote::Args),
+    /// Make a static tree of a branch, for any web server, object store or CDN.
+    Publish(publish::Args),
     /// Say that a branch is alive: a signed commit that changes nothing.
     Heartbeat(heartbeat::Args),
     /// JSON Schema of the documents, for editors.
@@ -167,6 +170,7 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Approve(args) => approve::run(&args),
         Command::Promote(args) => promote::run(&args),
+        Command::Publish(args) => publish::run(&args),
         Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Trust(args) => trust::run(&args),

@@ -9,6 +9,7 @@ pub mod history;
 pub mod hold;
 pub mod observed;
 pub mod outcome;
+pub mod published;
 pub mod resource;
 pub mod revision;
 pub mod storage;

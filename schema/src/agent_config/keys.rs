@@ -70,7 +70,8 @@ pub(super) const SOURCE: &[Key] = &[
             Shape::Text,
             Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(REMOTE)])),
         ]),
-        "The repository: https, http, ssh or file; or a list that is asked in order, of which the first that answers wins",
+        "The repository: https, http, ssh or file; or a published tree: static+https, or a folder as a file; or a list that is \
+         asked in order, of which the first that answers wins",
     ),
     key("branch", Shape::Text, "The branch that this device follows"),
     key("interval", Shape::Duration, "Time between polls; 60s"),

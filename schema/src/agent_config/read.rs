@@ -280,7 +280,10 @@ fn url(node: &Node, out: &mut Diagnostics) -> Option<String> {
         !text.starts_with('-') && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let known = match scheme {
-        Some(scheme) => matches!(scheme, "https" | "http" | "ssh" | "file"),
+        Some(scheme) => matches!(
+            scheme,
+            "https" | "http" | "static+https" | "static+http" | "ssh" | "file"
+        ),
         None => {
             text.starts_with('/')
                 || text.split_once(':').is_some_and(|(host, path)| {
@@ -295,7 +298,7 @@ fn url(node: &Node, out: &mut Diagnostics) -> Option<String> {
                 "`{}` is not a remote",
                 without_password(&text).escape_debug()
             ),
-            "write an https, http, ssh or file URL",
+            "write an https, http, ssh or file URL; or static+https for a published tree",
         );
         return None;
     }
@@ -306,7 +309,12 @@ fn url(node: &Node, out: &mut Diagnostics) -> Option<String> {
         .and_then(|authority| authority.rsplit_once('@'))
         .is_some_and(|(user, _)| user.contains(':'));
     // Over http the password is taken out of the URL before anything is logged; ssh would hand it to a process.
-    if password && !matches!(scheme, Some("https" | "http")) {
+    if password
+        && !matches!(
+            scheme,
+            Some("https" | "http" | "static+https" | "static+http")
+        )
+    {
         node.error_with_help(
             out,
             "a password in this URL would end up in process lists",

@@ -181,38 +181,30 @@ fn of_io(kind: io::ErrorKind) -> Option<&'static str> {
 const PROXY_LOGIN: &str = "a proxy on the way wants a login (407): write user and password into HTTPS_PROXY or HTTP_PROXY, as \
                            http://user:password@proxy:port";
 
+/// What a status other than 200 means.
+pub(super) fn refusal(status: StatusCode) -> Fault {
+    Fault::Answer(match status {
+        StatusCode::UNAUTHORIZED => {
+            "the server wants a login or refuses this one (401): check source.token_file, or user and password in source.url".to_owned()
+        }
+        StatusCode::FORBIDDEN => "the server refuses this login the repository (403)".to_owned(),
+        StatusCode::NOT_FOUND => {
+            "there is no such repository, or this login may not see it (404): check source.url"
+                .to_owned()
+        }
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => PROXY_LOGIN.to_owned(),
+        StatusCode::TOO_MANY_REQUESTS => {
+            "the server asks to be polled less often (429)".to_owned()
+        }
+        other => format!("the server answered with HTTP status {}", other.as_u16()),
+    })
+}
+
 /// Whether this is git's answer, of the kind that was asked for.
 pub(super) fn judge(response: &Response, expected: &str) -> Result<(), Fault> {
-    let status = response.status();
     let answer = |text: String| Err(Fault::Answer(text));
-    match status {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED => {
-            return answer(
-                "the server wants a login or refuses this one (401): check source.token_file, or user and password in source.url".to_owned(),
-            );
-        }
-        StatusCode::FORBIDDEN => {
-            return answer("the server refuses this login the repository (403)".to_owned());
-        }
-        StatusCode::NOT_FOUND => {
-            return answer(
-                "there is no such repository, or this login may not see it (404): check source.url"
-                    .to_owned(),
-            );
-        }
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            return answer(PROXY_LOGIN.to_owned());
-        }
-        StatusCode::TOO_MANY_REQUESTS => {
-            return answer("the server asks to be polled less often (429)".to_owned());
-        }
-        other => {
-            return answer(format!(
-                "the server answered with HTTP status {}",
-                other.as_u16()
-            ));
-        }
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response.status()));
     }
     let kind = response
         .headers()

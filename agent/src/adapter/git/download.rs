@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::blocking::Response;
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE,
 };
 use reqwest::{StatusCode, Url};
 
@@ -48,8 +48,8 @@ impl GitSource {
     }
 }
 
-fn refused(what: String) -> Failure {
-    Box::new(Fault::Answer(what))
+pub(super) fn refused(what: String) -> Fault {
+    Fault::Answer(what)
 }
 
 fn download(
@@ -59,10 +59,7 @@ fn download(
     stop: &AtomicBool,
     sink: &mut Sink<'_>,
 ) -> Result<(), Failure> {
-    let pieces = Pieces {
-        stop,
-        until: Instant::now() + LONGEST,
-    };
+    let pieces = Pieces::until_stopped(stop);
     if let Some(path) = address.strip_prefix("file://") {
         return pieces.of_file(Path::new(path), from, sink);
     }
@@ -71,24 +68,37 @@ fn download(
     } else {
         match inner.remotes.first() {
             Some(Remote::Local(path)) => return pieces.of_file(&path.join(address), from, sink),
-            Some(Remote::Http(remote)) => {
+            Some(Remote::Http(remote) | Remote::Published(remote)) => {
                 let base = format!("{}/", remote.url.as_str().trim_end_matches('/'));
                 Url::parse(&base)?.join(address)?
             }
             Some(Remote::Ssh(_)) | None => {
-                return Err(refused(format!(
+                return Err(Failure::from(refused(format!(
                     "`{address}` has no host, and the device's remote is reached by ssh: write the whole address, or `path` for a \
                      file in the repository"
-                )));
+                ))));
             }
         }
     };
-    let response = ask(inner, url, from)?;
+    let response = ask(inner, url, &ranged_from(from))?;
     pieces.of_response(response, from, inner.limits.read, sink)
 }
 
+/// The header that asks for what is beyond a byte.
+pub(super) fn ranged_from(from: u64) -> Vec<(HeaderName, String)> {
+    if from > 0 {
+        vec![(RANGE, format!("bytes={from}-"))]
+    } else {
+        Vec::new()
+    }
+}
+
 /// Asks, and follows redirects.
-fn ask(inner: &Inner, url: Url, from: u64) -> Result<Response, Failure> {
+pub(super) fn ask(
+    inner: &Inner,
+    url: Url,
+    headers: &[(HeaderName, String)],
+) -> Result<Response, Fault> {
     let client = inner.client.get(&inner.files, &inner.limits)?;
     let mut place = url;
     for _ in 0..=REDIRECTS {
@@ -96,11 +106,11 @@ fn ask(inner: &Inner, url: Url, from: u64) -> Result<Response, Failure> {
         let mut request = client
             .get(place.clone())
             .header(ACCEPT_ENCODING, "identity");
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
         for remote in &inner.remotes {
-            if let Remote::Http(remote) = remote
+            if let Remote::Http(remote) | Remote::Published(remote) = remote
                 && may_see_credentials(&remote.url, &place)
                 && let Some(authorization) = remote.authorization()?
             {
@@ -111,7 +121,8 @@ fn ask(inner: &Inner, url: Url, from: u64) -> Result<Response, Failure> {
         let response = request
             .send()
             .map_err(|error| transport_fault(error, inner.limits.read))?;
-        if !response.status().is_redirection() {
+        // 304 is the answer to a condition, and leads nowhere.
+        if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
         let to = response
@@ -134,12 +145,20 @@ fn ask(inner: &Inner, url: Url, from: u64) -> Result<Response, Failure> {
 }
 
 /// Reading on, for as long as it may take.
-struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     stop: &'a AtomicBool,
     until: Instant,
 }
 
-impl Pieces<'_> {
+impl<'a> Pieces<'a> {
+    /// Until this flag is set, or it has taken too long.
+    pub(super) fn until_stopped(stop: &'a AtomicBool) -> Self {
+        Self {
+            stop,
+            until: Instant::now() + LONGEST,
+        }
+    }
+
     fn of_file(&self, path: &Path, from: u64, sink: &mut Sink<'_>) -> Result<(), Failure> {
         let mut file = std::fs::File::open(path)
             .map_err(|cause| Fault::broken(format!("cannot read {}", path.display()), cause))?;
@@ -153,7 +172,7 @@ impl Pieces<'_> {
         self.all(&mut file, sink)
     }
 
-    fn of_response(
+    pub(super) fn of_response(
         &self,
         mut response: Response,
         from: u64,
@@ -176,9 +195,9 @@ impl Pieces<'_> {
                     ranged(&range)
                         .filter(|(at, _)| *at == from)
                         .ok_or_else(|| {
-                            refused(format!(
+                            Failure::from(refused(format!(
                                 "{place}: it sends another part than was asked for ({range})"
-                            ))
+                            )))
                         })?;
                 Piece::Begins { at, total }
             }
@@ -186,15 +205,15 @@ impl Pieces<'_> {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 return sink(Piece::Begins { at: 0, total: None })
                     .map_err(Failure::from)
-                    .and(Err(refused(format!(
+                    .and(Err(Failure::from(refused(format!(
                         "{place}: it is not longer than what is here already, and that is not it"
-                    ))));
+                    )))));
             }
             other => {
-                return Err(refused(format!(
+                return Err(Failure::from(refused(format!(
                     "{place}: the server answered with HTTP status {}",
                     other.as_u16()
-                )));
+                ))));
             }
         };
         sink(begins)?;

@@ -18,8 +18,10 @@ use gix::remote::{Direction, fetch::Status};
 
 use super::fetch::{Inner, Memo};
 use super::graph::{self, Walk};
+use super::http::HttpRemote;
 use super::limits::{Budget, Fault};
 use super::local::{self, Reach};
+use super::published::{self, Place};
 use super::remote::Remote;
 use super::store;
 use crate::domain::commit::Descent;
@@ -92,13 +94,26 @@ impl Exchange<'_> {
         let budget = self.budget();
         let limits = &self.inner.limits;
         match self.remote {
+            Remote::Published(remote) => {
+                let place = Place::Web(remote);
+                self.ask_tree(repo, place, ask, &budget)?
+                    .map_err(|fault| self.error(fault))
+            }
             Remote::Http(remote) => {
-                let http = remote
-                    .connect(&self.inner.client, limits, &budget)
-                    .map_err(|fault| self.error(fault))?;
-                let url = self.gix_url(remote.url.as_str())?;
-                let transport = connect_http(http, url.clone(), Protocol::V2, false);
-                self.talk(repo, transport, url, ask, &budget)
+                if self.inner.heads.is_tree(remote, &self.inner.branch) {
+                    if let Ok(answer) = self.ask_tree(repo, Place::Web(remote), ask, &budget)? {
+                        return Ok(answer);
+                    }
+                    self.inner.heads.forget(remote);
+                }
+                let done = self.ask_git(repo, remote, ask, &budget);
+                // What is no git server may be a published tree: looked for once, and remembered.
+                if is_refusal(&done)
+                    && let Ok(Ok(answer)) = self.ask_tree(repo, Place::Web(remote), ask, &budget)
+                {
+                    return Ok(answer);
+                }
+                done
             }
             Remote::Ssh(remote) => {
                 let (transport, session) = remote
@@ -109,8 +124,26 @@ impl Exchange<'_> {
                 drop(session);
                 answer
             }
+            Remote::Local(path) if published::is_tree(path, &self.inner.branch) => self
+                .ask_tree(repo, Place::Folder(path), ask, &budget)?
+                .map_err(|fault| self.error(fault)),
             Remote::Local(path) => self.copy(repo, path, ask, &budget),
         }
+    }
+
+    fn ask_git(
+        &self,
+        repo: &gix::Repository,
+        remote: &HttpRemote,
+        ask: Ask<'_>,
+        budget: &Arc<Budget>,
+    ) -> Result<Answer, SourceError> {
+        let http = remote
+            .connect(&self.inner.client, &self.inner.limits, budget)
+            .map_err(|fault| self.error(fault))?;
+        let url = self.gix_url(remote.url.as_str())?;
+        let transport = connect_http(http, url.clone(), Protocol::V2, false);
+        self.talk(repo, transport, url, ask, budget)
     }
 
     fn gix_url(&self, url: &str) -> Result<gix::Url, SourceError> {
@@ -352,6 +385,11 @@ impl Exchange<'_> {
     }
 }
 
+/// Whether a server answered, and not as git's servers do.
+fn is_refusal<T>(done: &Result<T, SourceError>) -> bool {
+    matches!(done, Err(SourceError::Remote { cause, .. }) if matches!(cause.downcast_ref(), Some(Fault::Answer(_))))
+}
+
 /// Whether trying again would cost as much again for nothing.
 pub(super) fn is_costly(error: &SourceError) -> bool {
     match error {
@@ -365,7 +403,8 @@ pub(super) fn is_costly(error: &SourceError) -> bool {
     }
 }
 
-fn is_empty(repo: &gix::Repository) -> bool {
+/// Whether a store has nothing yet.
+pub(super) fn is_empty(repo: &gix::Repository) -> bool {
     std::fs::read_dir(repo.git_dir().join("objects/pack"))
         .into_iter()
         .flatten()

@@ -16,6 +16,7 @@ use super::exchange::{Answer, Ask, Exchange, chain};
 use super::graph::{self, Walk};
 use super::limits::{Budget, Fault, Limits};
 use super::local::{self, Reach};
+use super::published::Heads;
 use super::remote::Remote;
 use super::several::{Goes, Health, none};
 use super::tls::{SharedClient, TlsFiles};
@@ -40,6 +41,10 @@ pub(super) struct Inner {
     pub(super) dir: PathBuf,
     pub(super) fresh: PathBuf,
     pub(super) old: PathBuf,
+    /// Packs of a published tree on their way.
+    pub(super) incoming: PathBuf,
+    /// What published trees last said.
+    pub(super) heads: Heads,
     pub(super) limits: Limits,
     pub(super) client: SharedClient,
     /// The files that every exchange by HTTP goes by.

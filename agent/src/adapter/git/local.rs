@@ -254,7 +254,7 @@ pub(super) fn copy(
     write_boundary(store, &before.union(&after).copied().collect(), &after)
 }
 
-fn write_boundary(
+pub(super) fn write_boundary(
     store: &Path,
     old: &BTreeSet<ObjectId>,
     new: &BTreeSet<ObjectId>,

@@ -1,7 +1,8 @@
 //! The git source: one branch of a remote, or of several in order, over https, http, ssh or from a path, and a bounded
 //! local store of it.
 //!
-//! Owns `<state>/git` (and `git.new`, `git.old` beside it while one store takes another's place). Refuses: a host key
+//! Owns `<state>/git` (and `git.new`, `git.old` beside it while one store takes another's place; `git.heads` and
+//! `git.incoming` where a remote is a published tree). Refuses: a host key
 //! that is not pinned, credentials for another host, answers past their deadline or byte cap. Works without a `git`
 //! program; ssh needs the system's `ssh`. Nothing that is read here is trusted by anyone: signatures are judged above.
 //!
@@ -18,6 +19,7 @@ mod graph;
 mod http;
 mod limits;
 mod local;
+mod published;
 mod remote;
 mod several;
 mod ssh;
@@ -114,6 +116,8 @@ impl GitSource {
                 branch: section.branch.clone(),
                 fresh: beside(".new"),
                 old: beside(".old"),
+                incoming: beside(".incoming"),
+                heads: published::Heads::new(beside(".heads")),
                 dir,
                 limits,
                 client: tls::SharedClient::default(),

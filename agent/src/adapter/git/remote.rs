@@ -12,7 +12,10 @@ use crate::port::source::Reach;
 /// One remote, and how to reach it.
 #[derive(Debug, Clone)]
 pub(super) enum Remote {
+    /// A git repository over http or https; or a published tree, where it turns out to be one.
     Http(HttpRemote),
+    /// A published tree over http or https, by its address alone.
+    Published(HttpRemote),
     Ssh(SshRemote),
     Local(PathBuf),
 }
@@ -24,7 +27,7 @@ pub(super) fn all(section: &SourceSection) -> Result<Vec<Remote>, String> {
     let mut remotes = Vec::new();
     for text in &section.urls {
         let mut remote = Remote::parse(text, section)?;
-        if let Remote::Http(http) = &mut remote {
+        if let Remote::Http(http) | Remote::Published(http) = &mut remote {
             let home = home.get_or_insert_with(|| http.url.clone());
             http.token_file = match section.tokens.get(text) {
                 Some(own) => Some(own.clone()),
@@ -39,6 +42,23 @@ pub(super) fn all(section: &SourceSection) -> Result<Vec<Remote>, String> {
     Ok(remotes)
 }
 
+/// Before an http or https address: that it is a published tree, so that no git server is looked for there.
+const PUBLISHED: &str = "static+";
+
+fn http(text: &str, section: &SourceSection) -> Result<HttpRemote, String> {
+    let url = reqwest::Url::parse(text)
+        .map_err(|error| format!("source.url is not an http address: {error}"))?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("source.url may not have `?` or `#` in it".to_owned());
+    }
+    let files = TlsFiles {
+        ca: section.ca_file.clone(),
+        cert: section.client_cert.clone(),
+        key: section.client_key.clone(),
+    };
+    Ok(HttpRemote::new(url, None, files))
+}
+
 impl Remote {
     /// Parses one of `source.url`.
     fn parse(text: &str, section: &SourceSection) -> Result<Self, String> {
@@ -46,21 +66,16 @@ impl Remote {
         if text.starts_with('/') {
             return Ok(Self::Local(PathBuf::from(text)));
         }
+        if let Some(text) = text.strip_prefix(PUBLISHED)
+            && (text.starts_with("https://") || text.starts_with("http://"))
+        {
+            return Ok(Self::Published(http(text, section)?));
+        }
         let url = gix::url::parse(text)
             .map_err(|_| "source.url is not a git address: write https://, ssh://, user@host:path or file:///path".to_owned())?;
         match &url.scheme {
             gix::url::Scheme::Https | gix::url::Scheme::Http => {
-                let url = reqwest::Url::parse(text)
-                    .map_err(|error| format!("source.url is not an http address: {error}"))?;
-                if url.query().is_some() || url.fragment().is_some() {
-                    return Err("source.url may not have `?` or `#` in it".to_owned());
-                }
-                let files = TlsFiles {
-                    ca: section.ca_file.clone(),
-                    cert: section.client_cert.clone(),
-                    key: section.client_key.clone(),
-                };
-                Ok(Self::Http(HttpRemote::new(url, None, files)))
+                Ok(Self::Http(http(text, section)?))
             }
             gix::url::Scheme::Ssh => {
                 let host = url
@@ -137,7 +152,7 @@ impl Remote {
     /// As people may see it: no credentials.
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::Http(remote) => remote.url.to_string(),
+            Self::Http(remote) | Self::Published(remote) => remote.url.to_string(),
             Self::Ssh(remote) => {
                 let port = remote
                     .port

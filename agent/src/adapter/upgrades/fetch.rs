@@ -1,18 +1,17 @@
 //! Getting one binary: resumed, bounded, hashed, tried out, and then given its name. Blocks; runs in a thread of its own.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
-
 use super::BINARY;
 use crate::adapter::durable;
+use crate::adapter::part::{self, digits};
 use crate::adapter::room;
 use crate::domain::agent::Release;
 use crate::domain::storage::Storage;
@@ -25,8 +24,6 @@ pub(super) const PART: &str = ".part";
 pub(super) const FRESH: &str = ".new";
 /// The largest binary: far above ours (8 MB), far below a device's disk.
 pub(crate) const MOST: u64 = 64 * 1024 * 1024;
-/// What is left free beside it: the device's own files come first.
-const SPARE: u64 = 4 * 1024 * 1024;
 /// What a binary needs to be tried out: room for its answer.
 const TRIED_IN: u64 = 64 * 1024;
 /// How long a binary may take to say its version: a slow card, and a slow machine.
@@ -80,53 +77,26 @@ impl Job {
     }
 
     /// Fills the file: whole, or as far as it goes.
-    fn fill(&self, part: &Path, stop: &AtomicBool) -> Result<(), String> {
-        let open = |path: &Path| {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o700)
-                .open(path)
+    fn fill(&self, file: &Path, stop: &AtomicBool) -> Result<(), String> {
+        let bounds = part::Bounds {
+            most: MOST,
+            too_large: &too_large,
         };
-        let mut file = open(part).map_err(|error| tell("cannot write it down", &error))?;
-        let have = file.metadata().map_or(0, |metadata| metadata.len());
-        let mut at = 0;
-        let mut take = |piece: Piece<'_>| match piece {
-            Piece::Begins { at: begins, total } => {
-                if total.is_some_and(|total| total > MOST) {
-                    return Err(too_large());
-                }
-                at = begins;
-                file.set_len(begins)?;
-                io::Seek::seek(&mut file, io::SeekFrom::Start(begins))?;
-                let missing = total.map_or(0, |total| total.saturating_sub(begins));
-                room::look(&self.dir, missing.saturating_add(SPARE))
-            }
-            Piece::Bytes(bytes) => {
-                at = at.saturating_add(bytes.len() as u64);
-                if at > MOST {
-                    return Err(too_large());
-                }
-                file.write_all(bytes)
-            }
-        };
-        let filled = match &self.from {
+        let filled = part::fill(file, &bounds, |have, take| match &self.from {
             From::Bytes(bytes) => take(Piece::Begins {
                 at: 0,
                 total: Some(bytes.len() as u64),
             })
             .and_then(|()| take(Piece::Bytes(bytes)))
             .map_err(Into::into),
-            From::Url(_) if have > 0 && self.is_whole(part) => Ok(()),
-            From::Url(url) => (self.download)(url, have, stop, &mut take),
-        };
-        let synced = filled.and_then(|()| Ok(file.sync_all()?));
-        synced.map_err(|error| {
+            From::Url(_) if have > 0 && self.is_whole(file) => Ok(()),
+            From::Url(url) => (self.download)(url, have, stop, take),
+        });
+        filled.map_err(|error| {
             let storage = Storage::behind(error.as_ref());
             if storage == Some(Storage::Full) {
                 // Others need the room.
-                let _ = std::fs::remove_file(part);
+                let _ = std::fs::remove_file(file);
             }
             let why = chain(error.as_ref());
             match storage {
@@ -189,27 +159,6 @@ fn remove_all(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-pub(super) fn digits(path: &Path) -> io::Result<String> {
-    sum(File::open(path)?)
-}
-
-/// The SHA-256 of all that comes, in hexadecimal.
-pub(crate) fn sum(mut from: impl io::Read) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let bytes = hash.finalize();
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Runs `evenkeel --version`.

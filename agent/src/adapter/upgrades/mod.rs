@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::durable;
+use super::{durable, part};
 use crate::domain::agent::{Generation, Release};
 use crate::domain::revision::CommitId;
 use crate::port::upgrades::{Download, Fetching, From, UpgradeError, Upgrades};
@@ -311,7 +311,7 @@ impl Upgrades for Generations {
         accepted: Option<&CommitId>,
     ) -> Result<(), UpgradeError> {
         let home = self.home(generation);
-        let whole = fetch::digits(&home.join(BINARY)).is_ok_and(|digits| {
+        let whole = part::digits(&home.join(BINARY)).is_ok_and(|digits| {
             let wanted = generation.as_str().rsplit_once('-');
             wanted.is_some_and(|(_, wanted)| digits.starts_with(wanted))
         });

@@ -10,7 +10,8 @@ use std::path::Path;
 use evenkeel_schema::diagnostic::{Diagnostic, Diagnostics};
 
 use crate::adapter::git_local::LocalRepository;
-use crate::adapter::upgrades::fetch::{MOST, sum};
+use crate::adapter::part::sum;
+use crate::adapter::upgrades::fetch::MOST;
 use crate::domain::revision::CommitId;
 use crate::domain::tree::Tree;
 use crate::resolve::declared_agent::{Carried, carried};
