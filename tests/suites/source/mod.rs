@@ -1,6 +1,7 @@
 //! The git source: every transport against the real server, descent, and reading. Refusals and the store below.
 
 mod history;
+mod published;
 mod refusals;
 mod several;
 mod store;
