@@ -293,8 +293,15 @@ fn the_schema_does_no_io_and_knows_no_agent() {
 }
 
 /// What lies under adapter/ and is no port's adapter, but the ground that some stand on: durable writes, and the state
-/// directory with its key and lock; and reading git's objects, which the device's store and a person's repository share.
-const GROUND: &[&str] = &["durable", "room", "twin", "state_dir", "git_objects"];
+/// directory with its key and lock; files that come in parts; and reading git's objects, which the device's store and a person's repository share.
+const GROUND: &[&str] = &[
+    "durable",
+    "room",
+    "part",
+    "twin",
+    "state_dir",
+    "git_objects",
+];
 
 #[test]
 fn no_adapter_names_another_adapter() {

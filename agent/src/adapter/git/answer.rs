@@ -183,7 +183,7 @@ const PROXY_LOGIN: &str = "a proxy on the way wants a login (407): write user an
 
 /// What a status other than 200 means.
 pub(super) fn refusal(status: StatusCode) -> Fault {
-    Fault::Answer(match status {
+    let text = match status {
         StatusCode::UNAUTHORIZED => {
             "the server wants a login or refuses this one (401): check source.token_file, or user and password in source.url".to_owned()
         }
@@ -197,12 +197,15 @@ pub(super) fn refusal(status: StatusCode) -> Fault {
             "the server asks to be polled less often (429)".to_owned()
         }
         other => format!("the server answered with HTTP status {}", other.as_u16()),
-    })
+    };
+    match status {
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => Fault::NotGit(text),
+        _ => Fault::Answer(text),
+    }
 }
 
 /// Whether this is git's answer, of the kind that was asked for.
 pub(super) fn judge(response: &Response, expected: &str) -> Result<(), Fault> {
-    let answer = |text: String| Err(Fault::Answer(text));
     if response.status() != StatusCode::OK {
         return Err(refusal(response.status()));
     }
@@ -222,5 +225,7 @@ pub(super) fn judge(response: &Response, expected: &str) -> Result<(), Fault> {
     } else {
         ": is source.url a git repository?"
     };
-    answer(format!("the answer is not git's but `{kind}`{guess}"))
+    Err(Fault::NotGit(format!(
+        "the answer is not git's but `{kind}`{guess}"
+    )))
 }

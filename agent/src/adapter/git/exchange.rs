@@ -385,9 +385,9 @@ impl Exchange<'_> {
     }
 }
 
-/// Whether a server answered, and not as git's servers do.
+/// Whether a server answered that has no git repository there.
 fn is_refusal<T>(done: &Result<T, SourceError>) -> bool {
-    matches!(done, Err(SourceError::Remote { cause, .. }) if matches!(cause.downcast_ref(), Some(Fault::Answer(_))))
+    matches!(done, Err(SourceError::Remote { cause, .. }) if matches!(cause.downcast_ref(), Some(Fault::NotGit(_))))
 }
 
 /// Whether trying again would cost as much again for nothing.

@@ -117,6 +117,9 @@ pub enum Fault {
     /// The server answered, with a refusal or with something that is not git's.
     #[error("{0}")]
     Answer(String),
+    /// The server answered, and has no git repository there.
+    #[error("{0}")]
+    NotGit(String),
     /// Something a person must mend on this device.
     #[error("{what}")]
     Setup {

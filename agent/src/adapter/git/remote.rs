@@ -42,7 +42,7 @@ pub(super) fn all(section: &SourceSection) -> Result<Vec<Remote>, String> {
     Ok(remotes)
 }
 
-/// Before an http or https address: that it is a published tree, so that no git server is looked for there.
+/// Before an http or https address: it is a published tree, so that no git server is looked for there.
 const PUBLISHED: &str = "static+";
 
 fn http(text: &str, section: &SourceSection) -> Result<HttpRemote, String> {
@@ -144,7 +144,7 @@ impl Remote {
     /// How it is reached.
     pub(super) const fn reach(&self) -> Reach {
         match self {
-            Self::Http(_) | Self::Ssh(_) => Reach::Network,
+            Self::Http(_) | Self::Published(_) | Self::Ssh(_) => Reach::Network,
             Self::Local(_) => Reach::Local,
         }
     }

@@ -99,6 +99,21 @@ impl Heads {
         self.with(|known| known.retain(|one| one.url != remote.url.as_str()));
     }
 
+    /// What it told of is not to be had: the next poll asks for it whole. Some servers tell two heads of one second apart by
+    /// nothing but their length.
+    pub(super) fn doubt(&self, place: Place<'_>) {
+        if let Place::Web(remote) = place {
+            self.with(|known| {
+                for one in known
+                    .iter_mut()
+                    .filter(|one| one.url == remote.url.as_str())
+                {
+                    (one.etag, one.modified) = (None, None);
+                }
+            });
+        }
+    }
+
     fn remember(&self, fresh: Known) {
         self.with(|known| {
             known.retain(|one| one.url != fresh.url);

@@ -65,7 +65,7 @@ impl Exchange<'_> {
         budget: &Budget,
     ) -> Result<Result<Answer, Fault>, SourceError> {
         let known = match asked {
-            Ask::Update => None,
+            Ask::Tip | Ask::Update => None,
             // Of one fetch, all steps go by one head.
             Ask::Deepen(_) | Ask::Unshallow | Ask::Floor(_) => {
                 self.inner.heads.last(place, &self.inner.branch)
@@ -90,6 +90,7 @@ impl Exchange<'_> {
         let tip = object_id(head.tip.as_str())?;
         let is_new = !repo.has_object(tip);
         let (packs, look) = match asked {
+            Ask::Tip => return Ok(Ok(Answer::Tip { id: tip, is_new })),
             Ask::Update if !is_new => (Vec::new(), Look::New),
             Ask::Update => (self.missing(&head, repo), Look::New),
             Ask::Floor(floor) if is_here(repo, floor) => (Vec::new(), Look::All),
@@ -97,7 +98,11 @@ impl Exchange<'_> {
         };
         if !packs.is_empty() {
             budget.receive(&self.inner.limits);
-            self.receive(repo, place, &packs, tip, look, budget)?;
+            let received = self.receive(repo, place, &packs, tip, look, budget);
+            if received.is_err() {
+                self.inner.heads.doubt(place);
+            }
+            received?;
         }
         if let Ask::Update = asked {
             self.inner.heads.keep();
