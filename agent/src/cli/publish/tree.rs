@@ -151,7 +151,7 @@ impl Out {
         text.push(b'\n');
         // Web servers tell one file from another by the second of its time, and some by nothing else.
         let seen = fs::metadata(self.dir.join(&name)).and_then(|data| data.modified());
-        let now = SystemTime::now();
+        let now = SystemTime::from(jiff::Timestamp::now());
         let time = seen.map_or(now, |seen| now.max(seen + Duration::from_secs(1)));
         self.write(&name, &text, Some(time))?;
         // From now on their time runs.

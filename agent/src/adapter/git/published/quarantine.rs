@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -68,7 +68,10 @@ impl<'a> Quarantine<'a> {
         fs::create_dir_all(&info).map_err(&failed)?;
         let mut line = objects.into_os_string();
         line.push("\n");
-        fs::write(info.join("alternates"), line.as_encoded_bytes()).map_err(&failed)?;
+        // Thrown away with the quarantine: nothing to make durable.
+        File::create(info.join("alternates"))
+            .and_then(|mut file| file.write_all(line.as_encoded_bytes()))
+            .map_err(&failed)?;
         Ok(quarantine)
     }
 
