@@ -24,6 +24,24 @@ use crate::schedule::rollout::{self, Now};
 use crate::select::Why;
 use crate::trust::verified::VerifiedCommit;
 
+/// What is asked of a clock that nobody vouches for: how far behind a signed date it may be and still count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lag {
+    /// For a turn: one that is behind is late, which hurts nobody. A day: a clock that is further behind stands still.
+    Turn,
+    /// For a window: one that is behind opens it at the wrong hour. Ten minutes: what two clocks may differ by.
+    Window,
+}
+
+impl Lag {
+    const fn seconds(self) -> i64 {
+        match self {
+            Self::Turn => 24 * 60 * 60,
+            Self::Window => 10 * 60,
+        }
+    }
+}
+
 /// Whether every image of a revision is on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Images {
@@ -74,17 +92,18 @@ impl<W: World> Agent<W> {
             return None;
         }
         let windows = &self.settings.windows;
-        let now = self.time(commit, ledger);
+        let in_window = self.time(commit, ledger, Lag::Window);
         let turns = rollout.and_then(|rollout| rollout.turns.as_ref());
         let mut hold = match images {
-            Images::Missing => windows.holds_download(&now),
+            Images::Missing => windows.holds_download(&in_window),
             Images::Here => None,
         };
         if let Some(turns) = turns {
             let device = &self.settings.device;
+            let now = self.time(commit, ledger, Lag::Turn);
             hold = then(hold, &now, |at| rollout::holds(turns, device, at));
         }
-        then(hold, &now, |at| {
+        then(hold, &in_window, |at| {
             if self.is_in_grace(commit.id(), at) {
                 return None;
             }
@@ -99,7 +118,7 @@ impl<W: World> Agent<W> {
         resolved: &Resolved,
         ledger: &Ledger,
     ) {
-        let now = self.time(commit, ledger);
+        let now = self.time(commit, ledger, Lag::Window);
         if self.held(commit, resolved, ledger, Images::Here).is_none()
             && let Some(until) = self.settings.windows.lasts_until(&now)
         {
@@ -151,17 +170,19 @@ impl<W: World> Agent<W> {
 
     /// What this device knows of the time. A clock that shows less than is known to have passed is wrong, and so may be one
     /// that a time service has not set yet. By its uptime it knows all the same that so much has passed since.
-    fn time(&self, commit: &VerifiedCommit, ledger: &Ledger) -> Now {
+    ///
+    /// A signed date is no proof against a clock that is known to be right, for whoever signed may have had a wrong one.
+    fn time(&self, commit: &VerifiedCommit, ledger: &Ledger, lag: Lag) -> Now {
         let clock = self.world.clock();
+        let floor = self.time_floor(ledger.floor.as_ref());
         let signed = commit.alive().max(commit.time());
-        let least = self
-            .session
-            .at_least(self.time_floor(ledger.floor.as_ref()).max(signed));
+        let least = self.session.at_least(floor.max(signed));
         let now = clock.now();
+        let is_late = now.0.saturating_add(lag.seconds()) < signed.0;
         if clock.awaits_time() {
             let why = "no time service has set this device's clock yet";
             Now::AtLeast(least, why.to_owned())
-        } else if now < least {
+        } else if now < floor || (is_late && !clock.is_synchronised()) {
             let why = "this device's clock shows a time that has passed";
             Now::AtLeast(least, why.to_owned())
         } else {
@@ -224,20 +245,21 @@ pub(super) fn held_for(commit: &CommitId, hold: &Hold) -> Outcome {
 }
 
 impl super::Session {
-    /// The latest time that is known to have passed: one of those that were known before, plus the time since.
+    /// The latest time that is known to have passed: this, or one that was known before and the time since.
     pub(super) fn at_least(&self, known: Timestamp) -> Timestamp {
         let now = Instant::now();
         let mut kept = self.past.borrow_mut();
-        let before = kept.map(|(time, at)| {
+        if let Some((time, at)) = *kept
+            && time <= known
+        {
             let since = now.saturating_duration_since(at).as_secs();
-            Timestamp(time.0.saturating_add_unsigned(since))
-        });
-        match before {
-            Some(before) if before >= known => before,
-            Some(_) | None => {
-                *kept = Some((known, now));
-                known
+            let by_now = Timestamp(time.0.saturating_add_unsigned(since));
+            if by_now >= known {
+                return by_now;
             }
         }
+        // Something later is known; or a tip whose date was wrong has gone, and what followed from it.
+        *kept = Some((known, now));
+        known
     }
 }

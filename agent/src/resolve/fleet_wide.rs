@@ -113,3 +113,78 @@ impl<'t> FleetWide<'t> {
         resolve(&selection, self.tree)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+mod tests {
+    use super::*;
+    use crate::domain::tree::Document;
+
+    fn tree(documents: &[(&str, &str)]) -> Tree {
+        let file = |(path, text): &(&str, &str)| {
+            let bytes = text.as_bytes().to_vec();
+            ((*path).to_owned(), Document::File(bytes))
+        };
+        Tree {
+            documents: documents.iter().map(file).collect(),
+        }
+    }
+
+    fn section(id: &str) -> String {
+        format!("[rollout]\nid = '{id}'\nstart = 2026-03-01T08:00:00Z\nwaves = [100]\n")
+    }
+
+    /// The id of the rollout that concerns each device, and whether it is halted.
+    fn rollouts(documents: &[(&str, &str)]) -> Vec<(Option<String>, bool)> {
+        let tree = tree(documents);
+        let fleet = FleetWide::read(&tree).unwrap();
+        let rollout = |id: &DeviceId| match fleet.rollout(id, None) {
+            Some(one) => (one.turns.map(|turns| turns.id), one.halt.is_some()),
+            None => (None, false),
+        };
+        fleet.declared().map(rollout).collect()
+    }
+
+    #[test]
+    fn the_last_groups_rollout_counts_whole_and_a_halt_wherever_it_is_written() {
+        let fleet = format!("format = 1\nname = 'a'\n{}", section("fleet"));
+        let (early, late) = (section("early"), section("late"));
+        let a = format!("match = {{ a = 'yes' }}\n{early}");
+        let b = format!("match = {{ b = 'yes' }}\n{late}");
+        let id = |id: &str| Some(id.to_owned());
+        let mut documents = vec![
+            ("fleet.toml", fleet.as_str()),
+            ("groups/1.toml", &a),
+            ("groups/2.toml", &b),
+            ("devices/a.toml", "labels = { a = 'yes' }\n"),
+            ("devices/b.toml", "labels = { a = 'yes', b = 'yes' }\n"),
+            ("devices/c.toml", ""),
+        ];
+        let found = [id("early"), id("late"), id("fleet")].map(|id| (id, false));
+        assert_eq!(rollouts(&documents), found);
+        // A group that says nothing of it changes nothing.
+        documents.push(("groups/3.toml", "match = 'all'\n"));
+        assert_eq!(rollouts(&documents), found);
+        let halted = format!("{fleet}halt = true\n");
+        documents[0].1 = &halted;
+        assert_eq!(rollouts(&documents), found.map(|(id, _)| (id, true)));
+        // A halt in one group is no other group's.
+        let one = format!("{a}halt = true\n");
+        documents[0].1 = &fleet;
+        documents[1].1 = &one;
+        let expected = [
+            (id("early"), true),
+            (id("late"), true),
+            (id("fleet"), false),
+        ];
+        assert_eq!(rollouts(&documents), expected);
+        // Without any, all go at once.
+        assert_eq!(
+            rollouts(&[
+                ("fleet.toml", "format = 1\nname = 'a'\n"),
+                ("devices/a.toml", "")
+            ]),
+            [(None, false)]
+        );
+    }
+}

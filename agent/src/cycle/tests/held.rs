@@ -1,7 +1,7 @@
 //! A change that is held on purpose: waves, halts, clocks. What is good is healed all the while.
 
 use super::*;
-use crate::cycle::Haste;
+use crate::cycle::{AgentStep, Haste};
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
 use crate::domain::hold::{HeldBy, Hold};
 use crate::domain::revision::Timestamp;
@@ -20,6 +20,16 @@ impl Release {
 }
 
 impl Rig {
+    /// Pushes a release that is dated so many hours from now.
+    fn push_dated(&self, documents: &[(&str, String)], hours: i64) -> CommitId {
+        let time = self.in_hours(hours).0;
+        let tip = self.world.source.tip();
+        let hand = crate::trust::fixture::Hand::Trusted;
+        self.world
+            .source
+            .push_at(tip.as_ref(), documents, "dated", hand, time)
+    }
+
     fn now(&self) -> Timestamp {
         self.world.clock.now()
     }
@@ -511,4 +521,55 @@ async fn a_person_goes_ahead_of_a_window_and_a_turn_where_the_owner_lets_it_and_
         "{halted:?}"
     );
     rig.assert_at(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_dated_ahead_moves_no_turn_of_a_device_whose_clock_is_right() {
+    let rig = Rig::at_one().await;
+    let start = rig.in_hours(5);
+    let section = format!("id = 'one'\nstart = '{start}'\nwaves = [100]");
+    rig.push_dated(&TWO.in_rollout(&section), 20);
+    assert_eq!(rig.held().await.until, Some(start));
+    rig.pass_hours(5).await;
+    rig.taken(&TWO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_nobody_vouches_for_and_that_is_behind_opens_no_window_and_is_late_for_its_turn()
+ {
+    let mut rig = Rig::at_one().await;
+    rig.world.clock.set_synchronised(false);
+    let start = rig.in_hours(2);
+    let section = format!("id = 'one'\nstart = '{start}'\nwaves = [100]");
+    rig.push_dated(&TWO.in_rollout(&section), 3);
+    assert_eq!(rig.held().await.until, Some(start));
+    rig.pass_hours(2).await;
+    rig.taken(&TWO).await;
+    rig.agent.settings.windows.apply = spans("* 00:00-24:00");
+    rig.push_dated(&THREE.documents(), 1);
+    assert_eq!(rig.held().await.by, HeldBy::Window);
+    rig.world.clock.step(HOUR);
+    rig.taken(&THREE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agents_own_next_version_waits_with_the_rest() {
+    let mut rig = Rig::at_one().await;
+    let asked = async |rig: &Rig, step| {
+        let accepted = rig.agent.session.accepted.borrow().clone();
+        let hold = rig.agent.holds_agent(&accepted.unwrap(), step).await;
+        hold.map(|hold| hold.by)
+    };
+    // Nothing of the device's own changes: its own content is good at once.
+    rig.push_for_later(&ONE, 5);
+    assert_eq!(rig.settle().await, Outcome::Converged);
+    assert_eq!(asked(&rig, AgentStep::Switch).await, Some(HeldBy::Wave));
+    // It is fetched ahead, but for where that has a window of its own.
+    assert_eq!(asked(&rig, AgentStep::Fetch).await, None);
+    rig.agent.settings.windows.download = spans(&rig.hours(60, 70));
+    assert_eq!(asked(&rig, AgentStep::Fetch).await, Some(HeldBy::Download));
+    rig.pass_hours(5).await;
+    rig.agent.settings.windows.download = None;
+    rig.settle().await;
+    assert_eq!(asked(&rig, AgentStep::Switch).await, None);
 }
