@@ -8,11 +8,13 @@ use crate::name::DeviceId;
 
 mod credential;
 mod keys;
+mod metered;
 mod read;
 mod window;
 
 pub use credential::{CredentialName, FileAt, NotACredentialName};
 pub use keys::KEYS;
+pub use metered::{Allowance, MeteredSection, MeteredWhen, Per};
 pub use read::parse;
 pub use window::{NotASpan, NowPolicy, Span, WindowSection};
 
@@ -39,6 +41,8 @@ pub struct AgentConfig {
     pub managed: Managed,
     /// `[report]`.
     pub report: ReportSection,
+    /// `[metered]`.
+    pub metered: MeteredSection,
 }
 
 /// `[report]`: who is told how the device is.

@@ -13,6 +13,7 @@ mod git_objects;
 pub mod identity;
 pub mod journal;
 pub mod left;
+pub mod link;
 pub(crate) mod part;
 pub mod probes;
 pub mod report;

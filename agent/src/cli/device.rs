@@ -15,13 +15,14 @@ use crate::adapter::engine::BollardEngine;
 use crate::adapter::files::RootedFiles;
 use crate::adapter::git::GitSource;
 use crate::adapter::journal::{Opened, Store};
-use crate::adapter::left;
 use crate::adapter::probes::NetworkProbes;
 use crate::adapter::report::Hub;
 use crate::adapter::state_dir::{Binding, StateDir, StateDirError};
 use crate::adapter::units::Systemctl;
 use crate::adapter::upgrades::{Generations, Started};
+use crate::adapter::{left, link};
 use crate::cycle::{Agent, Interrupt, Session, Settings};
+use crate::domain::metered::Link;
 use crate::domain::outcome::Report;
 use crate::domain::revision::Timestamp;
 use crate::domain::storage::Storage;
@@ -195,6 +196,9 @@ impl World for Outside {
     }
     fn probes(&self) -> &NetworkProbes {
         &self.probes
+    }
+    async fn link(&self) -> Link {
+        link::metered().await
     }
     fn policy(&self) -> Result<TrustPolicy, String> {
         policy(&self.config)
@@ -505,6 +509,7 @@ fn settings(
         interval: config.source.interval,
         max_age: config.trust.max_age,
         stale: config.trust.stale,
+        metered: config.metered.clone(),
         remote: if local { Reach::Local } else { Reach::Network },
         windows: windows(&config.window)?,
     })

@@ -148,7 +148,10 @@ impl<W: World> Agent<W> {
             AgentStep::Fetch => Images::Missing,
             AgentStep::Switch => Images::Here,
         };
-        let hold = self.gates(commit, selection.rollout.as_ref(), &ledger, images)?;
+        let hold = match self.gates(commit, selection.rollout.as_ref(), &ledger, images) {
+            None if step == AgentStep::Fetch => self.holds_binary().await?,
+            hold => hold?,
+        };
         let holds = match step {
             // It is fetched ahead of its turn, as images are.
             AgentStep::Fetch => hold.by.holds_fetching(),
@@ -229,7 +232,7 @@ fn then(first: Option<Hold>, now: &Now, next: impl FnOnce(&Now) -> Option<Hold>)
 }
 
 /// Whether a revision is begun already, or there is nothing to keep in its place.
-fn must_not_wait(commit: &CommitId, resolved: &Resolved, ledger: &Ledger) -> bool {
+pub(super) fn must_not_wait(commit: &CommitId, resolved: &Resolved, ledger: &Ledger) -> bool {
     let goes_on = ledger.underway().is_some_and(|trial| {
         trial.commit == *commit || trial.content == resolved.state.content_id()
     });

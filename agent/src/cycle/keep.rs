@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::advance::failed;
 use super::hold::held_for;
+use super::metered::Purpose;
 use super::newer::Unpulled;
 use super::observe::Wellness;
 use super::prepare::{Pulled, Waiting, written_paths};
@@ -158,10 +159,14 @@ impl<W: World> Agent<W> {
         }
         self.session.phase(&self.world, Phase::Applying);
         let contents = self.contents_for(plan)?;
-        match self.pull_missing(state, observed, left, plan).await {
+        match self
+            .pull_missing(state, observed, left, plan, Purpose::Keeping)
+            .await
+        {
             Ok(Pulled::Missing | Pulled::Unsettled) => {}
             // Not a reason to leave anything else undone.
             Err(Unpulled::Waiting(waiting)) => self.session.notice(&self.world, &waiting.message),
+            Err(Unpulled::Held(hold)) => self.session.notice(&self.world, &hold.message),
             Err(Unpulled::Overtaken(newer)) => {
                 // It may mend more than this could. Another pass follows at once.
                 self.session.overtaken.set(true);

@@ -40,6 +40,11 @@ impl<W: World> Agent<W> {
         floor: Option<&Floor>,
         urgency: Urgency,
     ) -> Result<Newest, CycleError> {
+        if urgency == Urgency::Scheduled && !self.is_poll_due().await {
+            // What is here is judged again; whether the remote answers is as it was.
+            let raw = self.local_tip(floor).await;
+            return self.consider(raw, None, ledger, floor).await;
+        }
         self.session.unstored.set(None);
         let (fetched, trouble) = match self.world.source().fetch(self.anchor(floor)).await {
             Ok(fetched) => (Some(fetched), None),
@@ -62,7 +67,7 @@ impl<W: World> Agent<W> {
                 report.poll.last = Some(now);
             }
         });
-        match fetched {
+        let newest = match fetched {
             Some(fetched) => self.weigh(fetched, urgency, ledger, floor).await,
             None => match self.split_before() {
                 Some(split) => Ok(split),
@@ -71,7 +76,9 @@ impl<W: World> Agent<W> {
                     self.consider(raw, trouble, ledger, floor).await
                 }
             },
-        }
+        };
+        self.count_poll().await;
+        newest
     }
 
     /// The tip as last fetched, judged again; asks no network.

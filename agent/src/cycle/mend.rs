@@ -10,6 +10,7 @@ use std::time::Duration;
 use evenkeel_schema::image::ImageRef;
 use tokio::time::Instant;
 
+use super::metered::Purpose;
 use super::newer::{Unpulled, images_of};
 use super::prepare::Obstacle;
 use super::session::chain;
@@ -87,12 +88,13 @@ impl<W: World> Agent<W> {
         if images.is_empty() {
             return None;
         }
-        match self.pull_all(images).await {
+        match self.pull_all(images, Purpose::Keeping).await {
             Ok(()) | Err(Unpulled::Overtaken(_)) => {
                 self.session.overtaken.set(true);
                 None
             }
             Err(Unpulled::Waiting(waiting)) => Some(waiting.message),
+            Err(Unpulled::Held(hold)) => Some(hold.message),
         }
     }
 

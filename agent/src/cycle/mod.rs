@@ -13,6 +13,7 @@ mod keep;
 mod limits;
 mod look;
 mod mend;
+mod metered;
 mod newer;
 mod observe;
 mod prepare;
@@ -32,7 +33,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_schema::agent_config::{FloorPolicy, StalePolicy};
+use evenkeel_schema::agent_config::{FloorPolicy, MeteredSection, StalePolicy};
 use evenkeel_schema::device::MachineId;
 use evenkeel_schema::name::DeviceId;
 
@@ -87,6 +88,8 @@ pub struct Settings {
     pub max_age: Option<Duration>,
     /// What a stale branch does beyond that.
     pub stale: StalePolicy,
+    /// What may be spent on a metered link.
+    pub metered: MeteredSection,
     /// Whether any remote is reached over a network.
     pub remote: Reach,
     /// When changes may begin, and images be fetched.

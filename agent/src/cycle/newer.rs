@@ -4,18 +4,22 @@
 //! Bounds both ways: commits that come faster than they can be tried interrupt twice in a row; after that a soak is let
 //! finish, and a pull has its fair time before it is given up once more.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use evenkeel_schema::image::ImageRef;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::inventory::services_of;
 use super::keep::at_once;
+use super::metered::{Purpose, fetched, total};
 use super::prepare::Waiting;
 use super::session::chain;
 use super::{Agent, Interruption, Passed};
 use crate::domain::desired::DesiredState;
-use crate::domain::outcome::Outcome;
+use crate::domain::hold::Hold;
+use crate::domain::outcome::{Outcome, PullProgress};
 use crate::domain::revision::CommitId;
 use crate::port::World;
 use crate::port::engine::{Engine as _, EngineError};
@@ -36,6 +40,8 @@ pub(super) enum Unpulled {
     Waiting(Waiting),
     /// A newer commit came, which does without it.
     Overtaken(CommitId),
+    /// A metered link's budget is too small for it.
+    Held(Hold),
 }
 
 impl<W: World> Agent<W> {
@@ -124,26 +130,42 @@ impl<W: World> Agent<W> {
     pub(super) async fn pull_all(
         &self,
         images: impl IntoIterator<Item = &ImageRef>,
+        purpose: Purpose,
     ) -> Result<(), Unpulled> {
         let began = Instant::now();
         let mut known = self.session.report().revision.verified;
         let mut newer = Box::pin(self.newer_than(known));
         for image in images {
-            let mut progress = |progress: &_| {
+            if let Some(hold) = self.holds_pull(image, purpose).await {
+                return Err(Unpulled::Held(hold));
+            }
+            let left = self.left_for(purpose).await;
+            let layers = RefCell::new(PullProgress::new());
+            let too_large = Notify::new();
+            let mut progress = |progress: &PullProgress| {
+                layers.replace(progress.clone());
+                if left.is_some_and(|left| total(progress) > left) {
+                    too_large.notify_one();
+                }
                 self.world.reporter().tell(&Event::Pull {
                     image: image.to_string(),
-                    progress: std::collections::BTreeMap::clone(progress),
+                    progress: progress.clone(),
                 });
             };
-            let mut pull = std::pin::pin!(self.world.engine().pull(image, &mut progress));
+            let mut pull = Box::pin(self.world.engine().pull(image, &mut progress));
             // A newer commit that needs this image, and one that does not but has to wait.
             let mut next = None;
             let mut pressing = None;
-            loop {
+            let done = loop {
                 tokio::select! {
                     pulled = &mut pull => {
-                        pulled.map_err(|error| Unpulled::Waiting(waits_for(&error)))?;
-                        break;
+                        break pulled.map_err(|error| Unpulled::Waiting(waits_for(&error)));
+                    }
+                    () = too_large.notified() => {
+                        let layers = layers.borrow().clone();
+                        if let Some(hold) = self.too_large(image, &layers) {
+                            break Err(Unpulled::Held(hold));
+                        }
                     }
                     commit = &mut newer => {
                         known = Some(commit.id().clone());
@@ -151,7 +173,7 @@ impl<W: World> Agent<W> {
                         match self.needs(&commit, image).await {
                             Some(true) => (next, pressing) = (Some(commit.id().clone()), None),
                             Some(false) if self.may_be_interrupted() => {
-                                return Err(self.overtaken(commit.id().clone()));
+                                break Err(self.overtaken(commit.id().clone()));
                             }
                             Some(false) => (next, pressing) = (None, Some(commit.id().clone())),
                             None => {}
@@ -159,15 +181,24 @@ impl<W: World> Agent<W> {
                     }
                     () = tokio::time::sleep_until(began + FAIR_PULL), if pressing.is_some() => {
                         if let Some(commit) = pressing {
-                            return Err(self.overtaken(commit));
+                            break Err(self.overtaken(commit));
                         }
                     }
                     Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
                         let waiting = Waiting::new("interrupted", "stopped while pulling");
-                        return Err(Unpulled::Waiting(waiting));
+                        break Err(Unpulled::Waiting(waiting));
                     }
                 }
-            }
+            };
+            drop(pull);
+            let layers = layers.into_inner();
+            let bytes = match &done {
+                // The last bytes of a layer are not told of.
+                Ok(()) => total(&layers),
+                Err(_) => fetched(&layers),
+            };
+            self.count_pull(bytes).await;
+            done?;
             if let Some(commit) = next {
                 return Err(Unpulled::Overtaken(commit));
             }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::path::AbsPath;
 
-use super::hold::Images;
+use super::hold::{Haste, Images, must_not_wait};
 use super::inventory::services_of;
+use super::metered::Purpose;
 use super::newer::Unpulled;
 use super::room::Ailment;
 use super::session::chain;
@@ -129,8 +130,12 @@ impl<W: World> Agent<W> {
         {
             return Ok(Preparation::Held(hold));
         }
+        let purpose = match self.session.haste.get() {
+            Haste::InTime if !must_not_wait(commit.id(), &resolved, ledger) => Purpose::Change,
+            Haste::InTime | Haste::Now => Purpose::Keeping,
+        };
         match self
-            .pull_missing(&resolved.state, &observed, &Left::default(), &plan)
+            .pull_missing(&resolved.state, &observed, &Left::default(), &plan, purpose)
             .await
         {
             Ok(Pulled::Missing) => {}
@@ -141,6 +146,7 @@ impl<W: World> Agent<W> {
             }
             Err(Unpulled::Waiting(waiting)) => return Ok(Preparation::Waiting(waiting)),
             Err(Unpulled::Overtaken(newer)) => return Ok(Preparation::Overtaken(newer)),
+            Err(Unpulled::Held(hold)) => return Ok(Preparation::Held(hold)),
         }
         if let Some(Ailment { storage, message }) = self.ails() {
             // Nothing is begun from which the way back may not fit.
@@ -262,6 +268,7 @@ impl<W: World> Agent<W> {
         observed: &ObservedState,
         left: &Left,
         plan: &Plan,
+        purpose: Purpose,
     ) -> Result<Pulled, Unpulled> {
         let view = match &observed.engine {
             Seen::Present(view) => view,
@@ -270,14 +277,14 @@ impl<W: World> Agent<W> {
                 return Err(Unpulled::Waiting(Waiting::new("engine", why.clone())));
             }
         };
-        self.pull_all(missing(desired, view, left)).await?;
+        self.pull_all(missing(desired, view, left), purpose).await?;
         let unsettled: BTreeSet<&ImageRef> = made_of(plan)
             .filter(|image| view.unsettled.contains(image.as_str()))
             .collect();
         if unsettled.is_empty() {
             return Ok(Pulled::Missing);
         }
-        self.pull_all(unsettled).await?;
+        self.pull_all(unsettled, purpose).await?;
         Ok(Pulled::Unsettled)
     }
 

@@ -148,6 +148,8 @@ pub struct Session {
     pub(super) weight: RefCell<Option<(ContentId, u64)>>,
     /// What of the disk kept the last fetch from being stored.
     pub(super) unstored: Cell<Option<Storage>>,
+    /// What was spent on a metered link.
+    pub(super) metered: super::metered::Metered,
     /// What the remotes said when all of them were asked.
     pub(super) remotes: super::remotes::Remotes,
     /// Whether the remote answered in this cycle.

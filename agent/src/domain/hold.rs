@@ -52,6 +52,8 @@ pub enum HeldBy {
     Window,
     /// `window.download` of agent.toml is closed, and an image is not here.
     Download,
+    /// The budget of a metered link is too small for an image that is not here.
+    Metered,
     /// This device's turn in a `[rollout]` has not come.
     Wave,
     /// A signed `halt`.
@@ -68,6 +70,7 @@ impl HeldBy {
             Self::Nothing => "nothing-fetched",
             Self::Window => "window",
             Self::Download => "download",
+            Self::Metered => "metered",
             Self::Wave => "wave",
             Self::Halt => "halt",
         }
@@ -80,6 +83,7 @@ impl HeldBy {
             Self::Paused | Self::RolledBack | Self::Nothing => "Held",
             Self::Window => "OutsideWindow",
             Self::Download => "OutsideDownloadWindow",
+            Self::Metered => "MeteredBudget",
             Self::Wave => "WaitsForTurn",
             Self::Halt => "Halted",
         }
@@ -90,7 +94,12 @@ impl HeldBy {
     pub const fn holds_fetching(self) -> bool {
         match self {
             Self::Window | Self::Wave => false,
-            Self::Paused | Self::RolledBack | Self::Nothing | Self::Download | Self::Halt => true,
+            Self::Paused
+            | Self::RolledBack
+            | Self::Nothing
+            | Self::Download
+            | Self::Metered
+            | Self::Halt => true,
         }
     }
 
@@ -99,7 +108,9 @@ impl HeldBy {
     pub const fn ends(self) -> Ends {
         match self {
             Self::Paused | Self::RolledBack | Self::Halt => Ends::ByHand,
-            Self::Nothing | Self::Window | Self::Download | Self::Wave => Ends::ByItself,
+            Self::Nothing | Self::Window | Self::Download | Self::Metered | Self::Wave => {
+                Ends::ByItself
+            }
         }
     }
 }

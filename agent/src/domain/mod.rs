@@ -7,6 +7,7 @@ pub mod desired;
 pub mod device_report;
 pub mod history;
 pub mod hold;
+pub mod metered;
 pub mod observed;
 pub mod outcome;
 pub mod published;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentReport;
 use super::hold::Hold;
+use super::metered::MeteredReport;
 use super::revision::{CommitId, Timestamp, TreeId};
 
 /// What the device is doing.
@@ -203,9 +204,24 @@ pub struct Report {
     /// What a person should see to before it hinders the device: keys that end soon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What was spent on a metered link, where `[metered]` is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<MeteredReport>,
     /// The agent itself, where it is a daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentReport>,
+}
+
+impl Report {
+    /// What is worth a write: all but the poll's times, and what was spent on a metered link in steps.
+    #[must_use]
+    pub fn lasting(&self) -> Self {
+        let mut report = self.clone();
+        report.poll.last = None;
+        report.poll.next = None;
+        report.metered = report.metered.map(|metered| metered.in_steps());
+        report
+    }
 }
 
 /// How one cycle ended. Drives the log line, the report and the exit code alike.

@@ -19,6 +19,22 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// A number of bytes as the configuration may write it: `1.4 MB`, by powers of 1024.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = [("GB", 1_u64 << 30), ("MB", 1 << 20), ("kB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(unit);
+            match (tenths / 10, tenths % 10) {
+                (whole, 0) => format!("{whole} {name}"),
+                (whole, tenth) => format!("{whole}.{tenth} {name}"),
+            }
+        }
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// How much of what a failing check says is told: a line on a screen, and its last words are worth more than its first.
 const MOST_SAID: usize = 200;
 /// How much of a check's output has to be kept so that its last words can be told, blanks at the end left out.

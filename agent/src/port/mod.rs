@@ -65,6 +65,9 @@ pub trait World {
     /// Who runs checks.
     fn probes(&self) -> &Self::Probes;
 
+    /// Whether the device's link is metered, as far as something on it knows.
+    async fn link(&self) -> crate::domain::metered::Link;
+
     /// The trust policy, read afresh: allowed_signers and the revocation list may change under a running agent.
     ///
     /// # Errors

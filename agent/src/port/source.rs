@@ -134,6 +134,12 @@ pub trait Source {
     /// Asks the remotes other than this one for their tips, and fetches those. The local tip stays.
     async fn others(&self, than: usize, whom: Whom) -> Vec<Sighting>;
 
+    /// Bytes that came and went over a network since the start: what was read, and an estimate of what is around it.
+    fn received(&self) -> u64;
+
+    /// From now on no more than so many bytes a second are read from a network; `None`: as fast as they come.
+    fn cap_rate(&self, bytes_per_second: Option<u64>);
+
     /// How one commit of the local store relates to another one; no network.
     ///
     /// # Errors

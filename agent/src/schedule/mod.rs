@@ -1,5 +1,6 @@
 //! When to wake up next: jitter, back-off. Pure; chance and failures are arguments.
 
+pub mod budget;
 pub mod curve;
 pub mod remotes;
 pub mod rollout;

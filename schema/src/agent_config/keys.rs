@@ -245,12 +245,22 @@ pub(super) const AGENT: &[Key] = &[key(
 pub(super) const METERED: &[Key] = &[
     key(
         "when",
-        Shape::Words(&["never"]),
-        "When the connection is metered: never",
+        Shape::Words(&["auto", "always", "never"]),
+        "When the link is metered: as NetworkManager says, always or never; auto",
     ),
-    refused("git", "remove it: metered connections are not told apart"),
-    refused(
+    key(
+        "git",
+        Shape::AnyOf(&[Shape::Text, TEXTS]),
+        "What git and the agent's own binaries may take, as 5MB/day, 100MB/month or a list of both",
+    ),
+    key(
         "images",
-        "remove it: metered connections are not told apart",
+        Shape::AnyOf(&[Shape::Text, TEXTS]),
+        "What pulls of images may take, as 2GB/month",
+    ),
+    key(
+        "rate",
+        Shape::Text,
+        "How fast the agent itself fetches, as 200kB/s; the engine pulls images at its own pace",
     ),
 ];

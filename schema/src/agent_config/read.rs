@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{
-    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, METERED, REMOTE, REPORT, ROOT, SOURCE,
-    TRUST,
+    AGENT, BRANCH, DEVICE, ENGINE, GUARD, HEARTBEAT, KEYS, REMOTE, REPORT, ROOT, SOURCE, TRUST,
 };
+use super::metered;
 use super::window::window;
 use super::{
     AgentConfig, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy, GuardSection,
@@ -45,17 +45,6 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<AgentConfig, Diagnostics> {
 
 fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
     document::check_keys(node, KEYS, "agent.toml", out);
-    if let Some(metered) = decode::field(node, "metered") {
-        document::check_keys(metered, METERED, "`[metered]`", out);
-        only(metered, "when", "never", out);
-        if metered.get("when").is_none() {
-            metered.error_with_help(
-                out,
-                "`metered.when` is `auto` where nothing is said, which is not supported by this version of evenkeel",
-                "write `when = \"never\"`, or remove `[metered]`",
-            );
-        }
-    }
     let source = match decode::field(node, "source") {
         Some(source_node) => source(source_node, out),
         None => {
@@ -94,6 +83,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
         })
     });
     let report = decode::optional(node, "report", out, report);
+    let metered = decode::optional(node, "metered", out, metered::parse);
     let state_dir = decode::optional(node, "state_dir", out, path);
     let root = decode::optional(node, "root", out, path);
     Some(AgentConfig {
@@ -110,6 +100,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
         window: window.unwrap_or_default(),
         managed: managed.unwrap_or_default(),
         report: report.unwrap_or_default(),
+        metered: metered.unwrap_or_default(),
     })
 }
 
@@ -155,22 +146,6 @@ fn file_at(node: &Node, out: &mut Diagnostics) -> Option<FileAt> {
             );
             None
         }
-    }
-}
-
-/// A key whose only value in this version is what it does anyway.
-fn only(node: &Node, name: &str, supported: &str, out: &mut Diagnostics) {
-    if let Some(value) = decode::field(node, name)
-        && let Some(text) = decode::text(value, out)
-        && text != supported
-    {
-        document::unsupported(
-            &value.file,
-            value.at,
-            &format!("{name} = \"{}\"", text.escape_debug()),
-            &format!("remove it, or write `{name} = \"{supported}\"`"),
-            out,
-        );
     }
 }
 

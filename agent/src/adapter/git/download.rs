@@ -21,7 +21,7 @@ use super::GitSource;
 use super::answer::transport_fault;
 use super::fetch::Inner;
 use super::http::{may_see_credentials, shown};
-use super::limits::Fault;
+use super::limits::{AROUND, Fault, Meter};
 use super::remote::Remote;
 use crate::port::upgrades::{Download, Piece};
 
@@ -59,7 +59,10 @@ fn download(
     stop: &AtomicBool,
     sink: &mut Sink<'_>,
 ) -> Result<(), Failure> {
-    let pieces = Pieces::until_stopped(stop);
+    let pieces = Pieces {
+        meter: Some(&inner.meter),
+        ..Pieces::until_stopped(stop)
+    };
     if let Some(path) = address.strip_prefix("file://") {
         return pieces.of_file(Path::new(path), from, sink);
     }
@@ -102,6 +105,7 @@ pub(super) fn ask(
     let client = inner.client.get(&inner.files, &inner.limits)?;
     let mut place = url;
     for _ in 0..=REDIRECTS {
+        inner.meter.count(AROUND);
         // What is counted and resumed are the file's own bytes.
         let mut request = client
             .get(place.clone())
@@ -148,6 +152,8 @@ pub(super) fn ask(
 pub(super) struct Pieces<'a> {
     stop: &'a AtomicBool,
     until: Instant,
+    /// Who counts what comes over a network; `None`: whoever takes it.
+    meter: Option<&'a Meter>,
 }
 
 impl<'a> Pieces<'a> {
@@ -156,6 +162,7 @@ impl<'a> Pieces<'a> {
         Self {
             stop,
             until: Instant::now() + LONGEST,
+            meter: None,
         }
     }
 
@@ -220,6 +227,7 @@ impl<'a> Pieces<'a> {
         let mut body = Body {
             response: &mut response,
             read,
+            meter: self.meter,
         };
         self.all(&mut body, sink)
     }
@@ -247,17 +255,22 @@ impl<'a> Pieces<'a> {
 struct Body<'r> {
     response: &'r mut Response,
     read: Duration,
+    meter: Option<&'r Meter>,
 }
 
 impl Read for Body<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.response.read(buffer).map_err(|error| {
+        let read = self.response.read(buffer).map_err(|error| {
             io::Error::other(match error.downcast::<reqwest::Error>() {
                 Ok(error) => transport_fault(error, self.read),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => Fault::Stalled(self.read),
                 Err(error) => Fault::broken("the connection broke", error),
             })
-        })
+        })?;
+        if let Some(meter) = self.meter {
+            meter.read(read);
+        }
+        Ok(read)
     }
 }
 

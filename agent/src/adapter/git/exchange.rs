@@ -19,7 +19,7 @@ use gix::remote::{Direction, fetch::Status};
 use super::fetch::{Inner, Memo};
 use super::graph::{self, Walk};
 use super::http::HttpRemote;
-use super::limits::{Budget, Fault};
+use super::limits::{Budget, Fault, Meter};
 use super::local::{self, Reach};
 use super::published::{self, Place};
 use super::remote::Remote;
@@ -76,8 +76,24 @@ pub(super) fn chain(error: &dyn Error) -> String {
 }
 
 impl Exchange<'_> {
+    /// Nothing is paid for what is on this machine.
+    fn meter(&self) -> Option<Arc<Meter>> {
+        match self.remote {
+            Remote::Http(_) | Remote::Published(_) | Remote::Ssh(_) => {
+                Some(Arc::clone(&self.inner.meter))
+            }
+            Remote::Local(_) => None,
+        }
+    }
+
     fn budget(&self) -> Arc<Budget> {
-        Budget::poll(&self.inner.limits, self.started, self.whole, self.interrupt)
+        Budget::poll(
+            &self.inner.limits,
+            self.started,
+            self.whole,
+            self.meter(),
+            self.interrupt,
+        )
     }
 
     pub(super) fn error(&self, fault: Fault) -> SourceError {

@@ -14,7 +14,7 @@ use gix::hash::Kind as HashKind;
 
 use super::exchange::{Answer, Ask, Exchange, chain};
 use super::graph::{self, Walk};
-use super::limits::{Budget, Fault, Limits};
+use super::limits::{Budget, Fault, Limits, Meter};
 use super::local::{self, Reach};
 use super::published::Heads;
 use super::remote::Remote;
@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub(super) heads: Heads,
     pub(super) limits: Limits,
     pub(super) client: SharedClient,
+    /// What all exchanges over a network take.
+    pub(super) meter: Arc<Meter>,
     /// The files that every exchange by HTTP goes by.
     pub(super) files: TlsFiles,
     /// Held by the one fetch that runs.
@@ -292,7 +294,13 @@ impl Inner {
     ) -> Result<(), SourceError> {
         let from = store::open(&self.dir, &self.limits)?;
         let to = store::create(&self.fresh, from.object_hash(), &self.limits)?;
-        let budget = Budget::poll(&self.limits, Instant::now(), self.limits.fetch, interrupt);
+        let budget = Budget::poll(
+            &self.limits,
+            Instant::now(),
+            self.limits.fetch,
+            None,
+            interrupt,
+        );
         budget.receive(&self.limits);
         let failed = |fault: Fault| store::broken("cannot compact", fault);
         let kept = match floor {

@@ -19,7 +19,7 @@ use reqwest::blocking::{Client, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 
 use super::answer::{judge, transport_fault};
-use super::limits::{Budget, Fault, Limits};
+use super::limits::{AROUND, Budget, Fault, Limits};
 use super::tls::{SharedClient, TlsFiles, setup};
 use crate::domain::text::base64;
 
@@ -268,6 +268,7 @@ impl Http for GitHttp {
             if let Err(fault) = self.budget.remaining() {
                 return self.fail(fault);
             }
+            self.budget.count(AROUND);
             let sent = self
                 .client
                 .get(place.clone())
@@ -371,8 +372,10 @@ impl Exchange {
                 return Err(io::Error::other("the request is gone"));
             };
             budget.remaining().map_err(|fault| budget.fail(fault))?;
+            let body = body.take();
+            budget.count(AROUND + body.len());
             let response = request
-                .body(body.take())
+                .body(body)
                 .send()
                 .map_err(|error| budget.fail(transport_fault(error, budget.read)))?;
             if response.status().is_redirection() {

@@ -144,6 +144,50 @@ impl Fault {
     }
 }
 
+/// What came and went over a network, and how fast it may.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    bytes: AtomicU64,
+    /// Bytes a second; 0: as fast as they come.
+    rate: AtomicU64,
+}
+
+/// What is around a request's and an answer's bodies: headers, and the frames of TLS and TCP.
+pub(super) const AROUND: usize = 2 * 1024;
+/// What a session of ssh takes before git speaks: versions, keys, a login.
+pub(super) const SESSION: usize = 8 * 1024;
+
+impl Meter {
+    pub(super) fn count(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cap(&self, rate: Option<u64>) {
+        self.rate.store(rate.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    pub(super) fn rate(&self) -> Option<u64> {
+        Some(self.rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+
+    /// Counts what was read, and waits for as long as it ought to have taken. Returns how long that was.
+    pub(super) fn read(&self, bytes: usize) -> Duration {
+        self.count(bytes);
+        let Some(rate) = self.rate() else {
+            return Duration::ZERO;
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let wait = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+        std::thread::sleep(wait);
+        wait
+    }
+}
+
 /// The time and bytes that one exchange with one remote has left; and the first fault it met, which gix would bury.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -152,6 +196,9 @@ pub(super) struct Budget {
     started: Instant,
     deadline: Mutex<(Instant, Duration)>,
     fetch: Duration,
+    meter: Option<Arc<Meter>>,
+    /// How long was waited so that it does not come too fast: no fault of the remote's.
+    waited: Mutex<Duration>,
     left: AtomicU64,
     cap: AtomicU64,
     fault: Mutex<Option<Fault>>,
@@ -164,6 +211,7 @@ impl Budget {
         limits: &Limits,
         started: Instant,
         fetch: Duration,
+        meter: Option<Arc<Meter>>,
         interrupt: &Arc<AtomicBool>,
     ) -> Arc<Self> {
         let poll = Instant::now() + limits.poll;
@@ -179,6 +227,8 @@ impl Budget {
             started,
             deadline: Mutex::new(deadline),
             fetch,
+            meter,
+            waited: Mutex::default(),
             left: AtomicU64::new(limits.refs_bytes),
             cap: AtomicU64::new(limits.refs_bytes),
             fault: Mutex::new(None),
@@ -199,7 +249,8 @@ impl Budget {
             return Err(Fault::Stopped);
         }
         let (deadline, whole) = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = *self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = (deadline + waited).saturating_duration_since(Instant::now());
         if left.is_zero() {
             Err(Fault::TooSlow(whole))
         } else {
@@ -209,6 +260,10 @@ impl Budget {
 
     /// Counts bytes that came in.
     pub(super) fn spend(&self, bytes: usize) -> Result<(), Fault> {
+        if let Some(meter) = &self.meter {
+            let waited = meter.read(bytes);
+            *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += waited;
+        }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -216,6 +271,13 @@ impl Budget {
             })
             .map(|_| ())
             .map_err(|_| Fault::TooMuch(self.cap.load(Ordering::Relaxed)))
+    }
+
+    /// Counts bytes that go out, or are around others.
+    pub(super) fn count(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.count(bytes);
+        }
     }
 
     /// Remembers the first fault, and gives the I/O error that ends gix's work.

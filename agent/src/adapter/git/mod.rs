@@ -121,6 +121,7 @@ impl GitSource {
                 dir,
                 limits,
                 client: tls::SharedClient::default(),
+                meter: Arc::default(),
                 files: TlsFiles {
                     ca: section.ca_file.clone(),
                     cert: section.client_cert.clone(),
@@ -163,7 +164,15 @@ impl GitSource {
         let limits = &self.inner.limits;
         let remotes = u32::try_from(self.inner.remotes.len()).unwrap_or(u32::MAX);
         let each = limits.fetch + limits.read + limits.connect;
-        each.saturating_mul(remotes).saturating_add(DISK)
+        // With a cap on the rate a large pack takes longer, on purpose.
+        let slow = self
+            .inner
+            .meter
+            .rate()
+            .map_or(0, |rate| limits.pack_bytes / rate);
+        each.saturating_add(Duration::from_secs(slow))
+            .saturating_mul(remotes)
+            .saturating_add(DISK)
     }
 
     /// Runs blocking work on the local store.
@@ -254,6 +263,14 @@ impl Source for GitSource {
 
     fn remotes(&self) -> Vec<RemoteHealth> {
         self.inner.told()
+    }
+
+    fn received(&self) -> u64 {
+        self.inner.meter.bytes()
+    }
+
+    fn cap_rate(&self, bytes_per_second: Option<u64>) {
+        self.inner.meter.cap(bytes_per_second);
     }
 
     async fn others(&self, than: usize, whom: Whom) -> Vec<Sighting> {

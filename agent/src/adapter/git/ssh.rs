@@ -16,7 +16,7 @@ use gix::protocol::transport::client::git::ConnectMode;
 use gix::protocol::transport::client::git::blocking_io::Connection;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::limits::{Budget, Fault, Limits};
+use super::limits::{Budget, Fault, Limits, SESSION};
 
 /// How much of ssh's own words is kept for the error message.
 const WORDS: usize = 2048;
@@ -159,6 +159,7 @@ impl SshRemote {
                 cause: Some(cause.into()),
             }
         })?;
+        budget.count(SESSION);
         let words = Arc::new(Mutex::new(Vec::new()));
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let session = Session { child };

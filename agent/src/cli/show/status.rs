@@ -6,10 +6,12 @@ use serde_json::Value;
 
 use super::style::{Style, Tone, padding, span};
 use crate::domain::agent::AgentReport;
+use crate::domain::metered::{Link, MeteredReport};
 use crate::domain::outcome::{
     AppStatus, Condition, ConditionStatus, ConditionType, Phase, RemoteState, RemoteStatus, Report,
 };
 use crate::domain::revision::{CommitId, Timestamp};
+use crate::domain::text::size;
 
 /// The report as `--json` prints it.
 #[must_use]
@@ -74,8 +76,33 @@ pub fn human(report: &Report, now: Timestamp, style: Style) -> String {
     for remote in &report.poll.remotes {
         line_of_remote(&mut out, remote, report.poll.remote.as_deref(), style);
     }
+    if let Some(metered) = &report.metered {
+        lines_of_metered(&mut out, metered);
+    }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// A metered link: what of its budgets is left.
+fn lines_of_metered(out: &mut String, metered: &MeteredReport) {
+    let link = match metered.link {
+        Link::Metered => "metered",
+        Link::Unmetered => "not metered",
+        Link::Unknown => "not known to be metered",
+    };
+    let _ = writeln!(out, "The link is {link}");
+    for (name, account) in [("git", &metered.git), ("images", &metered.images)] {
+        for budget in &account.budgets {
+            let _ = writeln!(
+                out,
+                "  {name}  {} of {} this {} spent, {} left",
+                size(budget.spent),
+                size(budget.allowed),
+                budget.per,
+                size(budget.left),
+            );
+        }
+    }
 }
 
 /// One of several remotes: which answered last, and what each is known for.

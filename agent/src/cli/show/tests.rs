@@ -73,6 +73,7 @@ fn report() -> Report {
             ..Poll::default()
         },
         warnings: Vec::new(),
+        metered: None,
         agent: None,
     }
 }

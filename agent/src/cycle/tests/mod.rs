@@ -14,6 +14,7 @@ mod images;
 mod kept_port;
 mod limits;
 mod line;
+mod metered;
 mod pulls;
 mod remotes;
 mod torture;
@@ -155,6 +156,7 @@ fn settings() -> Settings {
         interval: Duration::from_secs(60),
         max_age: None,
         stale: StalePolicy::Report,
+        metered: Default::default(),
         remote: Reach::Network,
         windows: Windows::default(),
     }

@@ -75,6 +75,8 @@ pub(crate) struct MemoryEngine {
     pub(crate) down: Cell<bool>,
     /// In how many pieces an image arrives, and how long each takes.
     pieces: Cell<(u64, Duration)>,
+    /// What each piece weighs.
+    pub(crate) weight: Cell<u64>,
     /// Whether it takes requests and never answers.
     pub(crate) hangs: Cell<bool>,
     /// Whether its registry answers.
@@ -116,6 +118,7 @@ impl MemoryEngine {
             hanging: RefCell::default(),
             pulls: Cell::new(0),
             pieces: Cell::new((1, Duration::ZERO)),
+            weight: Cell::new(1),
             kept: Rc::default(),
             others: RefCell::default(),
             made: Cell::new(0),
@@ -143,6 +146,7 @@ impl MemoryEngine {
             hanging: self.hanging.clone(),
             pulls: self.pulls.clone(),
             pieces: self.pieces.clone(),
+            weight: self.weight.clone(),
             kept: Rc::new(Cell::new(self.kept.get())),
             others: self.others.clone(),
             made: self.made.clone(),

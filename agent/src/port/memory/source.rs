@@ -51,6 +51,9 @@ pub(crate) struct MemorySource {
     pub(crate) asked: RefCell<BTreeMap<usize, usize>>,
     /// How a remote answered last.
     last: RefCell<BTreeMap<usize, Result<(), String>>>,
+    /// What a question to a remote takes.
+    pub(crate) poll_bytes: Cell<u64>,
+    received: Cell<u64>,
     /// How often a history was read.
     pub(crate) histories: Cell<usize>,
 }
@@ -69,6 +72,8 @@ impl MemorySource {
             mirrors: RefCell::default(),
             asked: RefCell::default(),
             last: RefCell::default(),
+            poll_bytes: Cell::new(0),
+            received: Cell::new(0),
             histories: Cell::new(0),
         }
     }
@@ -87,6 +92,8 @@ impl MemorySource {
             mirrors: self.mirrors.clone(),
             asked: RefCell::default(),
             last: RefCell::default(),
+            poll_bytes: Cell::new(0),
+            received: Cell::new(0),
             histories: Cell::new(0),
         }
     }
@@ -99,6 +106,8 @@ impl MemorySource {
     /// Asks a remote for its tip.
     fn ask(&self, at: usize) -> Result<Option<CommitId>, SourceError> {
         *self.asked.borrow_mut().entry(at).or_default() += 1;
+        self.received
+            .set(self.received.get() + self.poll_bytes.get());
         let mirrors = self.mirrors.borrow();
         let (tip, online, reach) = match at.checked_sub(1).and_then(|at| mirrors.get(at)) {
             Some(mirror) => (mirror.tip.clone(), mirror.online, mirror.reach),
@@ -327,6 +336,12 @@ impl Source for MemorySource {
             })
             .collect()
     }
+
+    fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    fn cap_rate(&self, _: Option<u64>) {}
 
     async fn kin(&self, one: &CommitId, other: &CommitId) -> Result<Kin, SourceError> {
         Ok(if one == other {

@@ -8,6 +8,7 @@ use evenkeel_schema::app::Check;
 use tokio::time::Instant;
 
 use super::{Faults, MemoryEngine, MemoryFiles, MemoryJournal, MemorySource};
+use crate::domain::metered::Link;
 use crate::domain::revision::Timestamp;
 use crate::port::World;
 use crate::port::clock::Clock;
@@ -36,6 +37,8 @@ pub(crate) struct MemoryWorld {
     /// What the owner trusts.
     pub(crate) policy: RefCell<TrustPolicy>,
     pub(crate) clock: MemoryClock,
+    /// What something on the device knows of its link.
+    pub(crate) link: Cell<Link>,
 }
 
 impl MemoryWorld {
@@ -63,6 +66,7 @@ impl MemoryWorld {
                 synchronised: Cell::new(true),
                 awaits_time: Cell::new(false),
             },
+            link: Cell::default(),
             faults,
         };
         world.files.by_hand("/etc/hosts", "127.0.0.1 localhost\n");
@@ -87,6 +91,7 @@ impl MemoryWorld {
             listener: Listener::default(),
             policy: self.policy.clone(),
             clock: self.clock.clone(),
+            link: self.link.clone(),
             faults,
         })
     }
@@ -293,6 +298,9 @@ impl World for Rc<MemoryWorld> {
         &self.probes
     }
 
+    async fn link(&self) -> Link {
+        self.link.get()
+    }
     fn policy(&self) -> Result<TrustPolicy, String> {
         Ok(self.policy.borrow().clone())
     }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
+use super::super::{Allowance, MeteredWhen, Per};
 use super::*;
 use crate::agent_config::{NowPolicy, WindowSection};
 
@@ -99,6 +100,38 @@ when = "never"
 }
 
 #[test]
+fn budgets_of_a_metered_link_are_read() {
+    let text = format!(
+        "{LEAST}[metered]\ngit = ['5MB/day', '100MB/month']\nimages = '2GB/month'\nrate = '200kB/s'\n"
+    );
+    let metered = parse("agent.toml", text.as_bytes()).unwrap().metered;
+    assert_eq!(metered.when, MeteredWhen::Auto);
+    assert_eq!(metered.git.len(), 2);
+    let month = Allowance {
+        bytes: 2 << 30,
+        per: Per::Month,
+    };
+    assert_eq!(metered.images, [month]);
+    assert_eq!(metered.rate, Some(200 * 1024));
+    let without = parse("agent.toml", LEAST.as_bytes()).unwrap().metered;
+    assert_eq!(without.when, MeteredWhen::Never);
+    for (text, at) in [
+        ("[metered]\nwhen = 'sometimes'\n", "5:8"),
+        ("[metered]\ngit = '5MB'\n", "5:7"),
+        ("[metered]\ngit = ['5MB/day', '6MB/day']\n", "5:7"),
+        ("[metered]\nimages = '0/day'\n", "5:10"),
+        ("[metered]\nrate = '10/s'\n", "5:8"),
+    ] {
+        let problems = problems(&format!("{LEAST}{text}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("agent.toml:{at}: ")),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn a_remote_may_have_a_token_of_its_own_and_none_stands_twice() {
     let with = |urls: &str| {
         let text = format!("[source]\nurl = {urls}\nbranch = 'main'\n");
@@ -162,8 +195,6 @@ fn what_this_version_cannot_do_is_an_error_and_never_ignored() {
     for (text, at) in [
         ("[report]\nhttp = 'x'\n", "5:1"),
         ("[report]\ndir = '/r'\notlp = 'x'\n", "6:1"),
-        ("[metered]\nwhen = 'auto'\n", "5:8"),
-        ("[metered]\nwhen = 'never'\ngit = '5MB/day'\n", "6:1"),
     ] {
         let problems = problems(&format!("{LEAST}{text}"));
         assert_eq!(problems.len(), 1, "{problems:?}");

@@ -268,7 +268,10 @@ fn whole(
         budget.remaining().map_err(io::Error::other)?;
         match piece {
             Piece::Begins { .. } => {}
-            Piece::Bytes(more) => bytes.extend_from_slice(more),
+            Piece::Bytes(more) => {
+                budget.count(more.len());
+                bytes.extend_from_slice(more);
+            }
         }
         if bytes.len() as u64 > LONGEST_HEAD {
             return Err(io::Error::other(Fault::TooMuch(LONGEST_HEAD)));

@@ -190,13 +190,8 @@ impl Rig {
         let expect = |is: bool, what: &str| if is { Ok(()) } else { Err(what.to_owned()) };
         let ledger = self.world.journal.ledger();
         let report = self.agent.session.report();
-        let without_times = |report: &Report| {
-            let mut report = report.clone();
-            (report.poll.last, report.poll.next) = (None, None);
-            report
-        };
         expect(
-            ledger.report.as_ref().map(without_times) == Some(without_times(&report)),
+            ledger.report.as_ref().map(Report::lasting) == Some(report.lasting()),
             "what is remembered of the report is not the report",
         )?;
         let content = resolved(at).content_id();

@@ -107,7 +107,9 @@ impl Engine for MemoryEngine {
             if !each.is_zero() {
                 tokio::time::sleep(each).await;
             }
-            progress(&PullProgress::from([("layer".to_owned(), (piece, pieces))]));
+            let weight = self.weight.get();
+            let layer = (piece * weight, pieces * weight);
+            progress(&PullProgress::from([("layer".to_owned(), layer)]));
         }
         if !self.registry.get() {
             return Err(broken(std::io::ErrorKind::TimedOut.into()));

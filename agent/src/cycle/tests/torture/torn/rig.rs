@@ -259,6 +259,9 @@ impl World for DiskWorld {
     fn clock(&self) -> &BootClock {
         &self.clock
     }
+    async fn link(&self) -> crate::domain::metered::Link {
+        crate::domain::metered::Link::Unknown
+    }
     fn probes(&self) -> &Probes {
         &self.twins.probes
     }
@@ -302,6 +305,7 @@ impl Device {
             told,
         } = opening;
         let settings = Settings {
+            metered: Default::default(),
             remote: crate::port::source::Reach::Local,
             ..settings()
         };
