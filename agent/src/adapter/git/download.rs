@@ -228,6 +228,7 @@ impl<'a> Pieces<'a> {
             response: &mut response,
             read,
             meter: self.meter,
+            stop: self.stop,
         };
         self.all(&mut body, sink)
     }
@@ -256,6 +257,7 @@ struct Body<'r> {
     response: &'r mut Response,
     read: Duration,
     meter: Option<&'r Meter>,
+    stop: &'r AtomicBool,
 }
 
 impl Read for Body<'_> {
@@ -268,7 +270,7 @@ impl Read for Body<'_> {
             })
         })?;
         if let Some(meter) = self.meter {
-            meter.read(read);
+            meter.read(read, self.stop);
         }
         Ok(read)
     }

@@ -175,16 +175,27 @@ impl Meter {
         Some(self.rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
-    /// Counts what was read, and waits for as long as it ought to have taken. Returns how long that was.
-    pub(super) fn read(&self, bytes: usize) -> Duration {
+    /// Counts what was read, and waits for as long as it ought to have taken, or until the flag is set. Returns how long that
+    /// is.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what a remote sends is read on a thread of its own, and this is how it is slowed down"
+    )]
+    pub(super) fn read(&self, bytes: usize, stop: &AtomicBool) -> Duration {
         self.count(bytes);
         let Some(rate) = self.rate() else {
             return Duration::ZERO;
         };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let wait = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
-        std::thread::sleep(wait);
-        wait
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || stop.load(Ordering::Relaxed) {
+                return wait;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(200)));
+        }
     }
 }
 
@@ -261,7 +272,7 @@ impl Budget {
     /// Counts bytes that came in.
     pub(super) fn spend(&self, bytes: usize) -> Result<(), Fault> {
         if let Some(meter) = &self.meter {
-            let waited = meter.read(bytes);
+            let waited = meter.read(bytes, &self.interrupt);
             *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += waited;
         }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
