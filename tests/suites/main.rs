@@ -35,6 +35,7 @@ mod rollback;
 mod selfupdate;
 mod source;
 mod staged;
+mod sticks;
 mod systemd;
 mod torture;
 mod trust;

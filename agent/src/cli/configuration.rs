@@ -20,7 +20,7 @@ pub(super) fn configuration(args: &ConfigArgs) -> Result<AgentConfig, Failure> {
 fn local_remote(dir: &Path) -> Result<String, Failure> {
     let cannot = |why: &str| {
         Failure::usage(format!(
-            "--from: {} is no git repository on this machine: {why}",
+            "--from: {} is no git repository or published tree on this machine: {why}",
             dir.display()
         ))
     };

@@ -16,8 +16,8 @@ pub struct Args {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
-    /// Take the branch from this git repository on this machine instead of source.url: a first revision that came with an
-    /// image, or one that was carried here by hand. It is verified like any other.
+    /// Take the branch from this git repository or published tree on this machine instead of source.url: a first revision that
+    /// came with an image, or one that was carried here by hand. It is verified like any other.
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Do not wait for a window of agent.toml or for this device's turn in a rollout; only where agent.toml lets anybody do
