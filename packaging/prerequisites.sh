@@ -4,7 +4,7 @@
 #     packaging/prerequisites.sh git engine
 #
 # Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image,
-# guest-arm64, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint.
+# guest-arm64, board, tpm, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -115,6 +115,19 @@ command -v qemu-system-aarch64|qemu-system-arm
 test -e /usr/share/AAVMF/AAVMF_CODE.fd|qemu-efi-aarch64
 EOF
             ;;
+        # A TPM for a machine that is emulated.
+        tpm) cat <<'EOF'
+command -v swtpm|swtpm
+EOF
+            ;;
+        # Boards without a disk image: Debian's kernel for them, and what boots it.
+        board) cat <<'EOF'
+command -v mmdebstrap|mmdebstrap
+command -v qemu-system-aarch64|qemu-system-arm
+command -v qemu-system-x86_64|qemu-system-x86
+command -v mke2fs|e2fsprogs
+EOF
+            ;;
         # What judges the snippets for other tools.
         first-boot) cat <<'EOF'
 command -v cloud-init|cloud-init
@@ -166,7 +179,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image, guest-arm64, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image, guest-arm64, board, tpm, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint)" >&2
             exit 2
             ;;
     esac

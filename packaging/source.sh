@@ -2,20 +2,32 @@
 # Makes the source tarball of a commit, which Yocto and Buildroot build from, and prints its path:
 #
 #     packaging/source.sh [--plain] [REV]
+#     packaging/source.sh --check [--profile NAME] [REV]     makes it, and builds from it as the recipes do
+#
+# --check unpacks it, builds with no network and with none of the crates that cargo has here, installs into a folder and
+# asks the program that lies there for its version; the profile is `release` where nothing is said, some minutes of two cores.
 #
 # REV is HEAD where nothing is said. The crates that Cargo.lock names come with it, in VENDOR/, so that it builds with no network
 # (`cargo build --release --frozen -p evenkeel`); --plain leaves them out. The same commit gives the same bytes.
 set -euo pipefail
 # shellcheck source=packaging/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-plain=no rev=HEAD
-for argument in "$@"; do
-    case "$argument" in
+plain=no check=no profile=release rev=HEAD
+while [ $# -gt 0 ]; do
+    case "$1" in
         --plain) plain=yes ;;
-        -*) die "there is no argument $argument" 2 ;;
-        *) rev=$argument ;;
+        --check) check=yes ;;
+        --profile)
+            [ $# -gt 1 ] || die "--profile wants the name of a profile in Cargo.toml" 2
+            profile=$2
+            shift
+            ;;
+        -*) die "there is no argument $1" 2 ;;
+        *) rev=$1 ;;
     esac
+    shift
 done
+[ "$plain$check" != yesyes ] || die "--check: the plain tarball has no crates to build with" 2
 mkdir -p "$OUT"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -41,3 +53,24 @@ fi
 plain_tar "$work" "$name" | xz --threads=1 -6 >"$OUT/$artifact.tar.xz.new"
 mv "$OUT/$artifact.tar.xz.new" "$OUT/$artifact.tar.xz"
 echo "$OUT/$artifact.tar.xz"
+[ "$check" = yes ] || exit 0
+
+# As a build machine has it: the tarball, a toolchain, and nothing else. There is no way out, and nothing of cargo's own.
+rm -rf "${work:?}/$name"
+tar --extract --directory "$work" --file "$OUT/$artifact.tar.xz"
+mkdir "$work/cargo" "$work/root"
+alone=(unshare --net)
+[ "$(id -u)" = 0 ] || alone+=(--map-root-user)
+began=$SECONDS
+(
+    cd "$work/$name"
+    "${alone[@]}" env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS "CARGO_HOME=$work/cargo" "CARGO_TARGET_DIR=$work/$name/target" \
+        cargo build --quiet --frozen --profile "$profile" --package evenkeel </dev/null >&2
+    packaging/install.sh --destdir "$work/root" --prefix /usr --binary "target/${profile/#%dev/debug}/evenkeel" >&2
+)
+said=$("$work/root/usr/bin/evenkeel" --version)
+case "$said" in
+    "evenkeel $version"*) ;;
+    *) die "what was built and installed says '$said', and not evenkeel $version" ;;
+esac
+say "built from it with no network in $((SECONDS - began)) s (profile $profile), and installed: $said"

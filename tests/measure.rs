@@ -115,19 +115,11 @@ fn main() {
 
 /// Waits for this many more polls to reach the server.
 fn polls(server: &GitHttp, count: usize) {
-    // The last request of a poll in protocol 2; some agents ask info/refs first, some do not.
-    let seen = || {
-        server
-            .requests()
-            .iter()
-            .filter(|line| line.starts_with("POST") && line.contains("git-upload-pack"))
-            .count()
-    };
-    let start = seen();
+    let start = server.polls();
     wait_at_most(
         Duration::from_secs(60 + 5 * count as u64),
         "idle polls",
-        || (seen() >= start + count).then_some(()),
+        || (server.polls() >= start + count).then_some(()),
     );
 }
 

@@ -216,6 +216,15 @@ impl GitHttp {
             .map(str::to_owned)
             .collect()
     }
+
+    /// How many polls have asked for its branches so far.
+    pub fn polls(&self) -> usize {
+        // The last request of a poll in protocol 2; some agents ask info/refs first, some do not.
+        self.requests()
+            .iter()
+            .filter(|line| line.starts_with("POST") && line.contains("git-upload-pack"))
+            .count()
+    }
 }
 
 impl Drop for GitHttp {

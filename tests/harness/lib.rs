@@ -14,6 +14,7 @@
     reason = "a test reports by panicking, writes scratch files, and waits"
 )]
 
+pub mod beside;
 pub mod block_log;
 pub mod clock;
 pub mod device;

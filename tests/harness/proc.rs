@@ -35,13 +35,6 @@ pub fn sample(pid: u32) -> Sample {
         std::fs::read_to_string(format!("/proc/{pid}/{name}"))
             .unwrap_or_else(|error| panic!("cannot read /proc/{pid}/{name}: {error}"))
     };
-    let number = |text: &str, key: &str| -> u64 {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|word| word.parse().ok())
-            .unwrap_or_else(|| panic!("no {key} in {text}"))
-    };
     let status = read("status");
     let rollup = read("smaps_rollup");
     let io = read("io");
@@ -66,6 +59,19 @@ pub fn sample(pid: u32) -> Sample {
         write_calls: number(&io, "wchar:"),
         ticks: fields.iter().sum(),
     }
+}
+
+/// The number that a line of the kernel's begins with after `key`.
+///
+/// # Panics
+/// Where there is no such line.
+#[track_caller]
+pub fn number(text: &str, key: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("no {key} in {text}"))
 }
 
 fn descriptors(pid: u32) -> BTreeMap<String, String> {

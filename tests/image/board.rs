@@ -1,16 +1,14 @@
 //! A device of the image: an emulated 64-bit ARM board with UEFI, whose disk writes down everything, and a cable that may not
 //! be there.
 //!
-//! It is asked over a port of its own, which is no network: a shell that the image's owner put into it, as the outfit has it.
+//! It is asked over a port of its own, which is no network: a shell that the image's owner put into it.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evenkeel_tests::PATIENCE;
+use evenkeel_tests::beside::Shell;
 use evenkeel_tests::block_log::{BlockLog, Cut, Flush, OF_A_MACHINE};
 use evenkeel_tests::ports::Port;
 use evenkeel_tests::process::{Server, run};
@@ -23,44 +21,6 @@ const MEMORY: &str = "1024";
 
 /// Bytes that the card has more than the image.
 pub(crate) const ROOM: u64 = 1 << 30;
-
-const SHELL: &str = "[Unit]
-Description=A shell on a port of the machine, for who stands beside it
-# The port comes when its driver does.
-StartLimitIntervalSec=0
-[Service]
-ExecStart=/usr/lib/beside/shell
-Restart=always
-RestartSec=5
-[Install]
-WantedBy=multi-user.target
-";
-
-/// Reads commands; there is nobody at a terminal.
-const SHELL_SCRIPT: &str = "#!/bin/sh
-exec 3<>/dev/virtio-ports/beside || exit 1
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-echo ready >&3
-cat <&3 | sh >&3 2>&1
-";
-
-/// What `--files` of the image is: that shell.
-pub(crate) fn outfit(to: &Path) {
-    let units = to.join("etc/systemd/system");
-    let wanted = units.join("multi-user.target.wants");
-    let own = to.join("usr/lib/beside");
-    for dir in [&wanted, &own] {
-        std::fs::create_dir_all(dir).unwrap();
-    }
-    std::fs::write(units.join("beside.service"), SHELL).unwrap();
-    symlink(
-        "/etc/systemd/system/beside.service",
-        wanted.join("beside.service"),
-    )
-    .unwrap();
-    std::fs::write(own.join("shell"), SHELL_SCRIPT).unwrap();
-    std::fs::set_permissions(own.join("shell"), std::fs::Permissions::from_mode(0o755)).unwrap();
-}
 
 /// Whether a cable is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +35,7 @@ pub(crate) enum Cable {
 #[derive(Debug)]
 struct On {
     qemu: Server,
-    shell: Option<UnixStream>,
-    asked: usize,
+    shell: Shell,
 }
 
 /// The board. Off, or running.
@@ -110,7 +69,7 @@ impl Board {
     pub(crate) fn start(&mut self, cable: Cable) {
         copy(&self.work.join("off.img"), &self.work.join("on.img"));
         std::fs::File::create(self.work.join("log.img")).unwrap();
-        let _ = std::fs::remove_file(self.work.join("shell.sock"));
+        let shell = Shell::new(&self.work);
         let mut command = Command::new("qemu-system-aarch64");
         // A Raspberry Pi 3's processor: newer ones are slower to emulate.
         command
@@ -130,11 +89,7 @@ impl Board {
             ])
             .args(["-device", "virtio-rng-pci,addr=5"])
             .args(["-device", "virtio-serial-pci,addr=6"])
-            .args([
-                "-chardev",
-                "socket,id=beside,path=shell.sock,server=on,wait=off",
-            ])
-            .args(["-device", "virtserialport,chardev=beside,name=beside"]);
+            .args(Shell::PORT);
         match cable {
             Cable::None => command.args(["-nic", "none"]),
             Cable::In => command
@@ -145,11 +100,7 @@ impl Board {
                 )),
         };
         let qemu = Server::start(&mut command, &self.work.join("qemu.log"));
-        self.on = Some(On {
-            qemu,
-            shell: None,
-            asked: 0,
-        });
+        self.on = Some(On { qemu, shell });
     }
 
     /// Cuts its power. Gives how many entries its disk was told, and how many of them were certain.
@@ -180,30 +131,7 @@ impl Board {
 
     /// What a command prints in there; `None` where nobody answers within this time, or it does not end with 0.
     pub(crate) fn ask(&mut self, command: &str, within: Duration) -> Option<String> {
-        let socket = self.work.join("shell.sock");
-        let end = Instant::now() + within;
-        let on = self.on.as_mut()?;
-        if on.shell.is_none() {
-            let mut shell = UnixStream::connect(socket).ok()?;
-            // What is asked before it listens would be answered later, all at once.
-            read_until(&mut shell, end, |said| {
-                said.contains("ready\n").then_some(())
-            })?;
-            on.shell = Some(shell);
-        }
-        on.asked += 1;
-        let number = on.asked;
-        let shell = on.shell.as_mut()?;
-        let question =
-            format!("echo '<<{number}'; {{ {command}\n}} </dev/null; echo \">>{number} $?\"\n");
-        shell.write_all(question.as_bytes()).ok()?;
-        // What an earlier answer left over comes before this question's own mark.
-        read_until(shell, end, |said| {
-            let (_, answer) = said.split_once(&format!("<<{number}\n"))?;
-            let (answer, code) = answer.split_once(&format!(">>{number} "))?;
-            let (code, _) = code.split_once('\n')?;
-            Some((code == "0").then(|| answer.to_owned()))
-        })?
+        self.on.as_mut()?.shell.ask(command, within)
     }
 
     /// What the app's container says to somebody outside.
@@ -215,28 +143,6 @@ impl Board {
             PATIENCE,
         );
         (said.code == Some(0)).then_some(said.stdout)
-    }
-}
-
-/// Reads until `find` finds what it looks for, or the time is over.
-fn read_until<T>(
-    shell: &mut UnixStream,
-    end: Instant,
-    find: impl Fn(&str) -> Option<T>,
-) -> Option<T> {
-    let mut said = Vec::new();
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
-        }
-        shell.set_read_timeout(Some(left)).ok()?;
-        let mut some = [0; 4096];
-        let count = shell.read(&mut some).ok().filter(|count| *count > 0)?;
-        said.extend_from_slice(&some[..count]);
-        if let Some(found) = find(&String::from_utf8_lossy(&said)) {
-            return Some(found);
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use board::{Board, Cable};
+use evenkeel_tests::beside;
 use evenkeel_tests::process::run;
 use evenkeel_tests::{FleetRepo, GitHttp, PATIENCE};
 
@@ -140,7 +141,7 @@ impl Story {
             story.server.port()
         );
         std::fs::write(etc.join("agent.toml"), config).unwrap();
-        board::outfit(&files);
+        beside::outfit(&files);
         let began = Instant::now();
         made(
             Command::new(packaging.join("image/build.sh"))
