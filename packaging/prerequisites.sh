@@ -4,7 +4,7 @@
 #     packaging/prerequisites.sh git engine
 #
 # Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image,
-# guest-arm64, board, tpm, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint.
+# guest-arm64, board, tpm, first-boot, deb, rpm, oci, prometheus, lintian, cross, zig, qemu-user, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -147,6 +147,12 @@ EOF
         # What reads and publishes images for several architectures, in the tests.
         oci) cat <<'EOF'
 command -v skopeo|skopeo
+EOF
+            ;;
+        # What gates on promotion are judged by, in the tests.
+        prometheus) cat <<'EOF'
+command -v prometheus|prometheus
+command -v promtool|prometheus
 EOF
             ;;
         # What judges them, in the tests.

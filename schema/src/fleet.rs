@@ -3,6 +3,7 @@
 use crate::agent_release::{self, AGENT};
 use crate::diagnostic::Diagnostics;
 use crate::node::{Node, Value};
+use crate::promotion::{self, PROMETHEUS, PROMOTE, Promotion, RINGS};
 use crate::rollout::{self, ROLLOUT, Rollout};
 use crate::service::keys::{Key, Shape, key};
 use crate::{decode, document};
@@ -27,6 +28,9 @@ pub const KEYS: &[Key] = &[
     key("values", Shape::Map(&Shape::Any), "Values for every device"),
     AGENT,
     ROLLOUT,
+    PROMOTE,
+    RINGS,
+    PROMETHEUS,
 ];
 
 /// fleet.toml.
@@ -40,6 +44,8 @@ pub struct Fleet {
     pub values: Option<Node>,
     /// `[rollout]`.
     pub rollout: Option<Rollout>,
+    /// `[promote]`, `[rings]` and `[prometheus]`.
+    pub promotion: Promotion,
 }
 
 /// Reads fleet.toml. `format` and `requires_agent` come first, and leniently: where they say that this version cannot
@@ -68,11 +74,13 @@ pub fn parse(
     let values = decode::optional(&node, "values", out, document::values);
     decode::optional(&node, "agent", out, agent_release::strict);
     let rollout = decode::optional(&node, "rollout", out, rollout::rollout);
+    let promotion = promotion::promotion(&node, out);
     Ok(name.map(|name| Fleet {
         name,
         allow_tags,
         values,
         rollout,
+        promotion,
     }))
 }
 

@@ -11,16 +11,19 @@ use crate::rollout::{self, ROLLOUT, Rollout};
 use crate::service::keys::{Key, Shape, key};
 use crate::{decode, toml_document};
 
+/// Which devices.
+pub(crate) const MATCH: Key = key(
+    "match",
+    Shape::AnyOf(&[
+        Shape::Words(&["all"]),
+        Shape::Map(&Shape::AnyOf(&[Shape::Scalar, Shape::List(&Shape::Scalar)])),
+    ]),
+    "Labels that a device must have, every one; a list means any of them. \"all\": every device",
+);
+
 /// The keys of a group.
 pub const KEYS: &[Key] = &[
-    key(
-        "match",
-        Shape::AnyOf(&[
-            Shape::Words(&["all"]),
-            Shape::Map(&Shape::AnyOf(&[Shape::Scalar, Shape::List(&Shape::Scalar)])),
-        ]),
-        "Labels that a device must have, every one; a list means any of them. \"all\": every device",
-    ),
+    MATCH,
     key(
         "apps",
         Shape::List(&Shape::Text),
@@ -125,7 +128,7 @@ pub fn lenient_selector(document: &Node) -> Result<Selector, String> {
     }
 }
 
-fn selector(node: &Node, out: &mut Diagnostics) -> Option<Selector> {
+pub(crate) fn selector(node: &Node, out: &mut Diagnostics) -> Option<Selector> {
     match &node.value {
         Value::String(text) if text == "all" => Some(Selector::All),
         Value::Table(entries) if entries.is_empty() => {

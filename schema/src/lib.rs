@@ -17,6 +17,7 @@ pub mod json_schema;
 pub mod name;
 pub mod node;
 pub mod path;
+pub mod promotion;
 pub mod rollout;
 pub mod service;
 pub mod size;

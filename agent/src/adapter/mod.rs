@@ -16,6 +16,7 @@ pub mod left;
 pub mod link;
 pub(crate) mod part;
 pub mod probes;
+pub mod prometheus;
 pub mod report;
 pub mod reports;
 pub(crate) mod room;

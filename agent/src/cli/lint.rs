@@ -8,8 +8,8 @@ use evenkeel_schema::diagnostic::{Diagnostic, Position};
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::{device, fleet_dir};
-use crate::resolve::lint::{Judged, lint};
+use super::{device, everyone, fleet_dir};
+use crate::resolve::lint::Judged;
 use crate::resolve::trust_folder;
 use crate::trust::allowed_signers::{AllowedSigners, SignerLine};
 use crate::trust::{forge, trust_set};
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> u8 {
         Ok(tree) => tree,
         Err(error) => return super::fail(super::code::USAGE, &format!("{error:#}")),
     };
-    let (judged, mut problems) = lint(&tree);
+    let (judged, mut problems) = everyone::lint(&tree);
     problems.extend(binaries::of_folder(&args.dir, &tree));
     problems.sort();
     let mut warnings = doubtful_signers(&args.dir);

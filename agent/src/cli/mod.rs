@@ -9,6 +9,7 @@ mod credentials;
 pub mod demo;
 mod device;
 pub mod enroll;
+mod everyone;
 mod fleet_dir;
 mod git;
 pub mod heartbeat;

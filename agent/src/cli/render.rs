@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use evenkeel_schema::diagnostic::Diagnostics;
 use evenkeel_schema::name::DeviceId;
 
-use super::fleet_dir;
+use super::{everyone, fleet_dir};
 use crate::adapter::git_local::LocalRepository;
 use crate::domain::desired::Resolved;
 use crate::domain::tree::Tree;
@@ -20,8 +20,16 @@ pub struct Args {
     /// The repository's top folder.
     pub dir: PathBuf,
     /// The device's id.
-    #[arg(long, value_name = "ID")]
-    pub device: DeviceId,
+    #[arg(
+        long,
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub device: Option<DeviceId>,
+    /// Every device with a document, and one made up for each group without any: a line of JSON each, by id.
+    #[arg(long, conflicts_with = "labels")]
+    pub all: bool,
     /// A label of the device's own agent.toml; those in devices/ID.toml win.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
@@ -45,18 +53,20 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => return super::fail(super::code::USAGE, &format!("{error:#}")),
     };
     let mut err = std::io::stderr().lock();
+    let Some(device) = &args.device else {
+        return all(&tree, revision(&args.dir).as_deref(), &mut err);
+    };
     if !tree
         .documents
-        .contains_key(&format!("devices/{}.toml", args.device))
+        .contains_key(&format!("devices/{device}.toml"))
     {
         let _ = writeln!(
             err,
-            "evenkeel: note: there is no devices/{}.toml: its labels are those of --label alone",
-            args.device
+            "evenkeel: note: there is no devices/{device}.toml: its labels are those of --label alone",
         );
     }
     let labels: BTreeMap<String, String> = args.labels.iter().cloned().collect();
-    let resolved = match resolved(&args.device, &labels, &tree) {
+    let resolved = match resolved(device, &labels, &tree) {
         Ok(resolved) => resolved,
         Err(problems) => {
             let _ = writeln!(err, "{problems}");
@@ -72,6 +82,18 @@ pub fn run(args: &Args) -> u8 {
     };
     super::answer(&text);
     super::code::DONE
+}
+
+/// Every device, as it becomes known.
+fn all(tree: &Tree, revision: Option<&str>, err: &mut impl std::io::Write) -> u8 {
+    let show = |resolved: &Resolved| format!("{}\n", render::json(resolved, revision));
+    match everyone::each(tree, show, super::answer) {
+        Ok(_) => super::code::DONE,
+        Err(problems) => {
+            let _ = writeln!(err, "{problems}");
+            super::code::REFUSED
+        }
+    }
 }
 
 fn resolved(

@@ -8,6 +8,7 @@
 //! Until its revision is good a container's restart policy in the engine is `no`, so this room also tells which ended
 //! containers to start again, and gives up on one that keeps ending.
 
+pub mod ring;
 #[cfg(test)]
 mod tests;
 

@@ -29,38 +29,121 @@ pub struct Judged {
     pub apps: usize,
 }
 
+/// What one part of the devices showed.
+#[derive(Debug, Default)]
+pub struct Part {
+    judged: Judged,
+    problems: Vec<Diagnostic>,
+    used: BTreeSet<AppName>,
+    covered: BTreeSet<GroupName>,
+    /// fleet.toml is so wrong that nothing else should be judged.
+    ends: bool,
+}
+
 /// Every problem of a repository, sorted by place, each once; and what was judged.
 #[must_use]
 pub fn lint(tree: &Tree) -> (Judged, Vec<Diagnostic>) {
+    whole(tree, vec![part(tree, 0, 1)])
+}
+
+/// Judges each `of`-th device from the `part`-th on; the first part judges the documents themselves, too.
+#[must_use]
+pub fn part(tree: &Tree, part: usize, of: usize) -> Part {
     let mut out = Diagnostics::new();
-    let mut judged = Judged::default();
-    let Some(fleet) = read_fleet(tree, &mut out) else {
-        return (judged, out.sorted());
+    let mut unheard = Diagnostics::new();
+    // Each part reads all of them, and one of them tells what is wrong with them.
+    let heard = if part == 0 { &mut out } else { &mut unheard };
+    let mut found = Part::default();
+    let Some(fleet) = read_fleet(tree, heard) else {
+        found.problems = out.sorted();
+        found.ends = true;
+        return found;
     };
-    trust_folder::judge(tree, &fleet.name, &mut out);
-    let groups = read_groups(tree, &mut out);
-    let devices = read_devices(tree, &mut out);
-    judge_machines(&devices, &mut out);
-    let apps = app_folders(tree, &mut out);
-    let lists = groups
-        .values()
-        .flat_map(|group| [&group.apps, &group.without_apps])
-        .chain(
-            devices
-                .values()
-                .flat_map(|device| [&device.apps, &device.without_apps]),
-        );
-    for list in lists {
-        judge_names(list, &apps, &mut out);
+    let groups = read_groups(tree, heard);
+    let devices = read_devices(tree, heard);
+    let apps = app_folders(tree, heard);
+    if part == 0 {
+        trust_folder::judge(tree, &fleet.name, &mut out);
+        judge_machines(&devices, &mut out);
+        let lists = groups
+            .values()
+            .flat_map(|group| [&group.apps, &group.without_apps])
+            .chain(
+                devices
+                    .values()
+                    .flat_map(|device| [&device.apps, &device.without_apps]),
+            );
+        for list in lists {
+            judge_names(list, &apps, &mut out);
+        }
     }
-    let used = judge_devices(tree, &fleet, &groups, &devices, &apps, &mut out);
-    for name in apps.difference(&used) {
-        judge_unused(tree, name, &mut out);
+    let judge = Judge {
+        tree,
+        fleet: &fleet,
+        groups: &groups,
+        apps: &apps,
+    };
+    for (id, device) in devices.iter().skip(part).step_by(of.max(1)) {
+        judge.device(id, &BTreeMap::new(), device, &mut found, &mut out);
     }
-    judged.devices = devices.len();
-    judged.groups = groups.len();
-    judged.apps = apps.len();
-    (judged, out.sorted())
+    found.judged = Judged {
+        devices: devices.len(),
+        groups: groups.len(),
+        apps: apps.len(),
+    };
+    found.problems = out.sorted();
+    found
+}
+
+/// Puts the parts together, and judges what no device showed: groups without any, apps that nobody runs.
+#[must_use]
+pub fn whole(tree: &Tree, parts: Vec<Part>) -> (Judged, Vec<Diagnostic>) {
+    let mut all = Part::default();
+    for part in parts {
+        all.ends |= part.ends;
+        if part.judged.devices > 0 || part.judged.groups > 0 || part.judged.apps > 0 {
+            all.judged = part.judged;
+        }
+        all.problems.extend(part.problems);
+        all.used.extend(part.used);
+        all.covered.extend(part.covered);
+    }
+    let mut out = Diagnostics::new();
+    let mut unheard = Diagnostics::new();
+    if !all.ends
+        && let Some(fleet) = read_fleet(tree, &mut unheard)
+    {
+        let groups = read_groups(tree, &mut unheard);
+        let devices = read_devices(tree, &mut unheard);
+        let apps = app_folders(tree, &mut unheard);
+        let judge = Judge {
+            tree,
+            fleet: &fleet,
+            groups: &groups,
+            apps: &apps,
+        };
+        for (name, group) in &groups {
+            if all.covered.contains(name) {
+                continue;
+            }
+            if let Some(id) = example(name, &devices) {
+                judge.device(
+                    &id,
+                    &labels_of(group),
+                    &Device::default(),
+                    &mut all,
+                    &mut out,
+                );
+            }
+        }
+        for name in apps.difference(&all.used) {
+            judge_unused(tree, name, &mut out);
+        }
+    }
+    for problem in all.problems {
+        out.push(problem);
+    }
+    (all.judged, out.sorted())
 }
 
 /// The folders below `apps/`.
@@ -124,41 +207,33 @@ fn judge_names(list: &[Placed<AppName>], apps: &BTreeSet<AppName>, out: &mut Dia
     }
 }
 
-/// Resolves for every declared device and for one made-up device a group without any; gives the apps that were judged.
-fn judge_devices(
-    tree: &Tree,
-    fleet: &Fleet,
-    groups: &BTreeMap<GroupName, Group>,
-    devices: &BTreeMap<DeviceId, Device>,
-    apps: &BTreeSet<AppName>,
-    out: &mut Diagnostics,
-) -> BTreeSet<AppName> {
-    let mut used = BTreeSet::new();
-    let mut covered: BTreeSet<GroupName> = BTreeSet::new();
-    let mut judge = |id: &DeviceId, labels: &BTreeMap<String, String>, device: &Device| {
-        let mut selection = select(id, labels, fleet.clone(), groups, device);
+/// What a device is judged by.
+struct Judge<'a> {
+    tree: &'a Tree,
+    fleet: &'a Fleet,
+    groups: &'a BTreeMap<GroupName, Group>,
+    apps: &'a BTreeSet<AppName>,
+}
+
+impl Judge<'_> {
+    /// Resolves for a device.
+    fn device(
+        &self,
+        id: &DeviceId,
+        labels: &BTreeMap<String, String>,
+        device: &Device,
+        found: &mut Part,
+        out: &mut Diagnostics,
+    ) {
+        let mut selection = select(id, labels, self.fleet.clone(), self.groups, device);
         // Unknown apps were reported where they are named.
-        selection.apps.retain(|app, _| apps.contains(app));
-        used.extend(selection.apps.keys().cloned());
-        if let Err(problems) = resolve(&selection, tree) {
+        selection.apps.retain(|app, _| self.apps.contains(app));
+        found.used.extend(selection.apps.keys().cloned());
+        if let Err(problems) = resolve(&selection, self.tree) {
             out.extend(problems);
         }
-        selection.groups
-    };
-    for (id, device) in devices {
-        covered.extend(judge(id, &BTreeMap::new(), device));
+        found.covered.extend(selection.groups);
     }
-    for (name, group) in groups {
-        if covered.contains(name) {
-            continue;
-        }
-        let id = example(name, devices);
-        let labels = labels_of(group);
-        if let Some(id) = id {
-            covered.extend(judge(&id, &labels, &Device::default()));
-        }
-    }
-    used
 }
 
 /// The id of a made-up device of a group; `None` where it is taken, or would not be one.

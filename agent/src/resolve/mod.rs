@@ -29,6 +29,7 @@ use evenkeel_schema::fleet::{self, Fleet};
 use evenkeel_schema::group::{self, Group};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
 use evenkeel_schema::node::{Node, Value};
+use evenkeel_schema::promotion::Promotion;
 use evenkeel_schema::rollout::Rollout;
 
 use crate::domain::desired::{Contents, DesiredState, Resolved};
@@ -156,6 +157,7 @@ pub(crate) fn read_fleet(tree: &Tree, out: &mut Diagnostics) -> Option<Fleet> {
             allow_tags: false,
             values: None,
             rollout: None,
+            promotion: Promotion::default(),
         })),
     }
 }
@@ -174,7 +176,7 @@ fn read_groups(tree: &Tree, out: &mut Diagnostics) -> BTreeMap<GroupName, Group>
 }
 
 /// Reads every device's document, by id.
-fn read_devices(tree: &Tree, out: &mut Diagnostics) -> BTreeMap<DeviceId, Device> {
+pub(crate) fn read_devices(tree: &Tree, out: &mut Diagnostics) -> BTreeMap<DeviceId, Device> {
     let mut devices = BTreeMap::new();
     for (path, id) in documents::named::<DeviceId>(tree, "devices", out) {
         if let Some(bytes) = documents::file(tree, &path, out)

@@ -29,7 +29,7 @@ impl Scene {
         )
         .expect_code(0);
         let repo = desk.path("fleet");
-        desk.git(&repo, &["switch", "-q", "-c", "canary"]);
+        desk.git(&repo, &["switch", "-q", "-C", "canary"]);
         desk.commit(&repo, "apps/hello/hello.txt", &["Say more"]);
         desk.git(&repo, &["switch", "-q", "stable"]);
         Self {

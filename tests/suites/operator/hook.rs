@@ -8,7 +8,7 @@ const CANARY: &str = "Fleet-Branch: canary";
 /// `stable`, and `canary` with two commits more.
 fn two_rings(desk: &Desk) -> PathBuf {
     let repo = desk.fleet();
-    desk.git(&repo, &["switch", "-q", "-c", "canary"]);
+    desk.git(&repo, &["switch", "-q", "-C", "canary"]);
     desk.commit(&repo, "a", &["First on canary"]);
     desk.commit(&repo, "b", &["Second on canary", "#12"]);
     desk.git(&repo, &["switch", "-q", "stable"]);

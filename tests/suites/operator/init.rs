@@ -222,3 +222,116 @@ fn hooks_go_where_git_looks_for_them_and_act_in_fleet_repositories_alone() {
     desk.commit(&other, "a", &["Elsewhere"]);
     assert_eq!(desk.message(&other, "HEAD"), "Elsewhere");
 }
+
+#[test]
+fn from_nothing_to_a_converged_device_by_the_words_of_the_new_readme() {
+    let desk = Desk::new();
+    let repo = desk.fleet();
+    // Both rings are there, each with a commit of its own that a device which binds branches takes.
+    let set = arg(&repo.join("allowed_signers"));
+    for ring in ["stable", "canary"] {
+        let bound = [
+            "verify",
+            "--allowed-signers",
+            &set,
+            "--branch",
+            ring,
+            "--bind-branch",
+            ring,
+        ];
+        desk.evenkeel(&repo, &bound).expect_code(0);
+    }
+    // What CI runs, with evenkeel in PATH as the hook wants it, too.
+    let bin = binary().parent().unwrap().display().to_string();
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
+    let check = |code: i32| {
+        desk.at_home(Command::new(repo.join("ci/check.sh")).env("PATH", &path))
+            .expect_code(code)
+    };
+    check(0);
+    for workflow in [
+        ".github/workflows/fleet.yml",
+        ".gitlab-ci.yml",
+        ".forgejo/workflows/fleet.yml",
+        ".gitea/workflows/fleet.yml",
+        ".woodpecker.yml",
+    ] {
+        let text = std::fs::read_to_string(repo.join(workflow)).unwrap();
+        assert!(text.contains("ci/check.sh"), "{workflow}");
+        let read = run(
+            Command::new("python3")
+                .args(["-c", "import json, sys, yaml; json.dumps(yaml.safe_load(open(sys.argv[1])), default=str)"])
+                .arg(repo.join(workflow)),
+            PATIENCE,
+        );
+        assert!(
+            read.code == Some(0) || read.stderr.contains("No module named 'yaml'"),
+            "{workflow}: {}",
+            read.text()
+        );
+    }
+    // A server, and a device by the agent.toml of the README.
+    let bare = desk.path("served/fleet.git");
+    desk.git(desk.dir.path(), &["init", "-q", "--bare", &arg(&bare)]);
+    desk.git(&repo, &["remote", "add", "origin", &arg(&bare)]);
+    desk.git(&repo, &["push", "-q", "-u", "origin", "stable", "canary"]);
+    let server = evenkeel_tests::GitHttp::http(&desk.path("served"));
+    let readme = std::fs::read_to_string(repo.join("README.md")).unwrap();
+    let written = readme
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let mut device =
+        evenkeel_tests::Device::new("gw-0001", &server.url(), &repo.join("allowed_signers"));
+    let config = written
+        .replace("https://git.example.com/you/fleet.git", &server.url())
+        .replace("/etc/evenkeel/allowed_signers", &set);
+    device.write_config_by_hand(&format!(
+        "state_dir = {:?}\nroot = {:?}\n[device]\nid = \"gw-0001\"\n[engine]\nsocket = \"unix:///nowhere\"\n{config}",
+        device.state_dir(),
+        device.root()
+    ));
+    device.sync().expect_code(0);
+    assert_eq!(
+        device.read("/srv/hello/hello.txt").as_deref(),
+        Some("hello from gw-0001\n")
+    );
+
+    // A change: canary, then stable; a mistake does not even become a commit.
+    desk.git(&repo, &["switch", "-q", "canary"]);
+    let app = repo.join("groups/everyone.toml");
+    let good = std::fs::read_to_string(&app).unwrap();
+    std::fs::write(&app, good.replace("\"hello\"", "\"helo\"")).unwrap();
+    let mut git = desk.git_program(&repo);
+    let wrong = desk.at_home(
+        git.args(["commit", "-q", "-a", "-m", "A slip"])
+            .env("PATH", &path),
+    );
+    assert_eq!(wrong.code, Some(1), "{}", wrong.text());
+    assert!(
+        wrong.stderr.contains("there is no app `helo`"),
+        "{}",
+        wrong.text()
+    );
+    check(3);
+    std::fs::write(&app, good).unwrap();
+    desk.commit(&repo, "apps/hello/hello.txt", &["Say x"]);
+    desk.git(&repo, &["push", "-q", "origin", "canary"]);
+    desk.evenkeel(&repo, &["promote", "--from", "canary", "--to", "stable"])
+        .expect_code(0);
+    device.sync().expect_code(0);
+    assert_eq!(
+        device.read("/srv/hello/hello.txt").as_deref(),
+        Some("hello from gw-0001\nx\n")
+    );
+    desk.evenkeel(&repo, &["promote", "--revert", "--to", "stable"])
+        .expect_code(0);
+    device.sync().expect_code(0);
+    assert_eq!(
+        device.read("/srv/hello/hello.txt").as_deref(),
+        Some("hello from gw-0001\n")
+    );
+}

@@ -1,6 +1,7 @@
 //! The operator's side, with real git and real keys: `init` and its hook, `approve`, `heartbeat`, `promote`.
 
 mod approve;
+mod gates;
 mod heartbeat;
 mod hook;
 mod init;

@@ -3,16 +3,16 @@
 use super::*;
 
 /// `stable` and `canary` at a remote: canary is one change further.
-struct Rings {
-    desk: Desk,
-    repo: PathBuf,
-    bare: PathBuf,
+pub(super) struct Rings {
+    pub(super) desk: Desk,
+    pub(super) repo: PathBuf,
+    pub(super) bare: PathBuf,
 }
 
 const TWO_DEVICES: &str = "match = \"all\"\napps = [\"hello\"]\n";
 
 impl Rings {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let desk = Desk::new();
         let repo = desk.fleet();
         let bare = desk.path("bare.git");
@@ -30,23 +30,23 @@ impl Rings {
         std::fs::write(repo.join("groups/all.toml"), TWO_DEVICES).unwrap();
         desk.git(&repo, &["add", "-A"]);
         desk.git(&repo, &["commit", "-q", "-m", "Two devices"]);
-        desk.git(&repo, &["switch", "-q", "-c", "canary"]);
+        desk.git(&repo, &["switch", "-q", "-C", "canary"]);
         desk.commit(&repo, "apps/hello/hello.txt", &["Say more"]);
         desk.git(&repo, &["push", "-q", "origin", "stable", "canary"]);
         Self { desk, repo, bare }
     }
 
-    fn promote(&self, more: &[&str]) -> Output {
+    pub(super) fn promote(&self, more: &[&str]) -> Output {
         let arguments = [&["promote", "--from", "canary", "--to", "stable"], more].concat();
         self.desk.evenkeel(&self.repo, &arguments)
     }
 
-    fn revert(&self, how: &str, more: &[&str]) -> Output {
+    pub(super) fn revert(&self, how: &str, more: &[&str]) -> Output {
         let arguments = [&["promote", how, "--to", "stable"], more].concat();
         self.desk.evenkeel(&self.repo, &arguments)
     }
 
-    fn there(&self, what: &str) -> String {
+    pub(super) fn there(&self, what: &str) -> String {
         self.desk.git(&self.bare, &["rev-parse", what])
     }
 }

@@ -1,4 +1,4 @@
-//! The git hooks that write `Fleet-Branch`: where they go, and what is never touched there.
+//! The git hooks that write `Fleet-Branch` and check what is committed: where they go, and what is never touched there.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,12 +8,35 @@ use anyhow::{Context as _, Result};
 
 use super::super::git::Git;
 
-/// The hook, for sh.
-const SCRIPT: &str = include_str!("fleet-branch.sh");
-/// By what our own are known, of whatever version.
-const OURS: &str = "# evenkeel: fleet-branch hook, version ";
-/// The hooks that it is.
-const HOOKS: [&str; 2] = ["commit-msg", "prepare-commit-msg"];
+/// A hook of ours.
+#[derive(Debug, Clone, Copy)]
+struct Hook {
+    /// As git calls it.
+    name: &'static str,
+    /// For sh.
+    script: &'static str,
+    /// By what our own are known, of whatever version.
+    ours: &'static str,
+}
+
+const HOOKS: [Hook; 3] = [
+    fleet_branch("commit-msg"),
+    fleet_branch("prepare-commit-msg"),
+    Hook {
+        name: "pre-commit",
+        script: include_str!("lint.sh"),
+        ours: "# evenkeel: lint hook, version ",
+    },
+];
+
+const fn fleet_branch(name: &'static str) -> Hook {
+    Hook {
+        name,
+        script: include_str!("fleet-branch.sh"),
+        ours: "# evenkeel: fleet-branch hook, version ",
+    }
+}
+
 /// Below which name it stands beside a hook that is not ours.
 const BESIDE: &str = "evenkeel.";
 
@@ -52,11 +75,11 @@ pub(super) fn install(git: &Git) -> Result<Vec<Installed>> {
     // git names it from where it runs.
     let dir = git.dir().join(named);
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    HOOKS.iter().map(|name| hook(&dir, name)).collect()
+    HOOKS.iter().map(|one| hook(&dir, one)).collect()
 }
 
-fn hook(dir: &Path, name: &str) -> Result<Installed> {
-    let path = dir.join(name);
+fn hook(dir: &Path, hook: &Hook) -> Result<Installed> {
+    let path = dir.join(hook.name);
     let there = match std::fs::read(&path) {
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -66,31 +89,31 @@ fn hook(dir: &Path, name: &str) -> Result<Installed> {
     };
     match there {
         // A link that leads nowhere is somebody's too.
-        None if std::fs::symlink_metadata(&path).is_ok() => beside(dir, name, &path, ""),
+        None if std::fs::symlink_metadata(&path).is_ok() => beside(dir, hook, &path, ""),
         None => {
-            write(dir, name)?;
+            write(dir, hook)?;
             Ok(Installed::New(path))
         }
-        Some(text) if text == SCRIPT => {
+        Some(text) if text == hook.script => {
             // It may have lost its mode on the way.
-            write(dir, name)?;
+            write(dir, hook)?;
             Ok(Installed::Same(path))
         }
-        Some(text) if text.contains(OURS) => {
-            write(dir, name)?;
+        Some(text) if text.contains(hook.ours) => {
+            write(dir, hook)?;
             Ok(Installed::Updated(path))
         }
-        Some(text) => beside(dir, name, &path, &text),
+        Some(text) => beside(dir, hook, &path, &text),
     }
 }
 
 /// Puts ours beside theirs. Its own name says which hook it stands for: `evenkeel.d/commit-msg`.
-fn beside(dir: &Path, name: &str, theirs: &Path, text: &str) -> Result<Installed> {
+fn beside(dir: &Path, hook: &Hook, theirs: &Path, text: &str) -> Result<Installed> {
     let folder = dir.join(format!("{BESIDE}d"));
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
-    write(&folder, name)?;
-    let call = format!("{BESIDE}d/{name}");
+    write(&folder, hook)?;
+    let call = format!("{BESIDE}d/{}", hook.name);
     Ok(Installed::Beside {
         theirs: theirs.to_owned(),
         line: format!("\"$(git rev-parse --git-path hooks)/{call}\" \"$@\" || exit"),
@@ -103,7 +126,8 @@ fn beside(dir: &Path, name: &str, theirs: &Path, text: &str) -> Result<Installed
 }
 
 /// A new file in the place of an old one, so that a hook that runs meanwhile is the one or the other.
-fn write(dir: &Path, name: &str) -> Result<()> {
+fn write(dir: &Path, hook: &Hook) -> Result<()> {
+    let name = hook.name;
     let path = dir.join(name);
     let temporary = dir.join(format!(".{name}.evenkeel"));
     let write = || {
@@ -113,7 +137,7 @@ fn write(dir: &Path, name: &str) -> Result<()> {
             .truncate(true)
             .mode(0o755)
             .open(&temporary)?;
-        file.write_all(SCRIPT.as_bytes())?;
+        file.write_all(hook.script.as_bytes())?;
         file.sync_all()?;
         drop(file);
         std::fs::rename(&temporary, &path)

@@ -1,6 +1,7 @@
 //! `evenkeel init DIR`: a fleet repository that works, or what is missing in one.
 //!
-//! In an empty or new folder: a git repository on branch `stable`, signing by SSH, one app, a first signed commit. In a fleet
+//! In an empty or new folder: a git repository with the rings `stable` and `canary`, signing by SSH, one app, a first signed
+//! commit of each, and what CI at the common forges needs. In a fleet
 //! repository that exists: only what is missing of the signing set-up and the hooks; no document of it changes, and
 //! nothing is committed. Never overwrites a file or a hook, nor a setting of the user's own.
 
@@ -16,7 +17,7 @@ use jiff::tz::TimeZone;
 use self::hook::{Called, Installed};
 use self::signer::signer;
 use super::git::{Git, Stop, program_is_there, say, usage};
-use super::{answer, code, fail};
+use super::{answer, code, fail, signed};
 use crate::adapter::git_local::LocalRepository;
 use crate::domain::revision::Timestamp;
 use crate::trust::allowed_signers::AllowedSigners;
@@ -24,6 +25,9 @@ use crate::trust::policy::{BRANCH_TRAILER, Binding, TrustPolicy, Verdict};
 
 /// The branch of a new repository.
 const BRANCH: &str = "stable";
+
+/// The ring that comes first.
+const FIRST: &str = "canary";
 
 /// The trust set in the repository.
 const SIGNERS: &str = "allowed_signers";
@@ -197,6 +201,7 @@ fn fresh(args: &Args, git: &Git, done: &mut Done) -> Result<(), Stop> {
     for (path, text) in &documents {
         create(&git.dir().join(path), text)?;
     }
+    runs(&git.dir().join(start::CHECK))?;
     git.setting("gpg.ssh.allowedSignersFile")?.map_or_else(
         || {
             let file = git.dir().join(SIGNERS).display().to_string();
@@ -234,16 +239,46 @@ fn fresh(args: &Args, git: &Git, done: &mut Done) -> Result<(), Stop> {
         signer.principal,
         signer.public.split(' ').next().unwrap_or_default(),
     ));
+    first_ring(git, &branch, &commit, done)?;
     done.commit = Some(commit);
     done.todo.push(format!(
         "cd {} && evenkeel lint . && evenkeel render . --device gw-0001",
         args.dir.display()
     ));
-    done.todo
-        .push("git remote add origin URL && git push -u origin HEAD".to_owned());
+    done.todo.push(format!(
+        "git remote add origin URL && git push -u origin {branch} {FIRST}"
+    ));
     done.todo
         .push("README.md there says what a device needs".to_owned());
     Ok(())
+}
+
+/// The ring that comes before: the same content, as a commit of its own, for a commit is for one branch.
+fn first_ring(git: &Git, branch: &str, commit: &str, done: &mut Done) -> Result<(), Stop> {
+    let full = format!("refs/heads/{FIRST}");
+    if branch == FIRST || git.id(&full)?.is_some() {
+        return Ok(());
+    }
+    let tree = git.ask(&["rev-parse", "HEAD^{tree}"])?;
+    let begun = signed::Commit {
+        what: "first commit of a ring",
+        tree: &tree,
+        parents: &[commit],
+        message: &format!("Begin the ring {FIRST}\n\n{BRANCH_TRAILER}: {FIRST}\n"),
+    }
+    .sign(git, None)?;
+    git.ask(&["update-ref", "-m", "evenkeel init", &full, &begun])?;
+    done.line(format!(
+        "made the branch {FIRST}, the ring that gets a change first"
+    ));
+    Ok(())
+}
+
+/// A script that can be run.
+fn runs(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} a program", file.display()))
 }
 
 /// A fleet repository: what is missing, and nothing else.

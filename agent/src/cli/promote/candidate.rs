@@ -157,6 +157,7 @@ pub(super) fn made(
     git: &Git,
     candidate: &Candidate,
     tip: Option<&CommitId>,
+    gate: &str,
 ) -> Result<String, Stop> {
     if let Some(tip) = tip {
         signed::not_before_its_parent(git, tip.as_str(), jiff::Timestamp::now())?;
@@ -174,6 +175,7 @@ pub(super) fn made(
     if let Some(reverts) = &candidate.reverts {
         message.push_str(&format!("{REVERTS}: {reverts}\n"));
     }
+    message.push_str(gate);
     for line in &args.approvals {
         let value = line
             .trim()

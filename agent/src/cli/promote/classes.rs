@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evenkeel_schema::diagnostic::Diagnostics;
-use evenkeel_schema::name::{DeviceId, GroupName};
+use evenkeel_schema::name::DeviceId;
 use serde_json::{Value, json};
 
+use crate::cli::everyone::{self, BATCH, Subject};
 use crate::domain::desired::DesiredState;
 use crate::domain::tree::Tree;
 use crate::plan::{Plan, imagined};
@@ -16,9 +17,6 @@ use crate::resolve::fleet_wide::FleetWide;
 
 /// How many devices of a class are named to people; a program gets all.
 const NAMED: usize = 5;
-/// How many devices one thread takes at a time.
-const BATCH: usize = 64;
-
 /// What happens to a device, in the planner's words: a verb and a resource each.
 type Changes = Vec<(String, String)>;
 
@@ -33,17 +31,11 @@ pub(super) struct Classes {
     pub(super) unknown: BTreeSet<String>,
 }
 
-struct Subject {
-    id: DeviceId,
-    example: Option<GroupName>,
-}
-
-impl Subject {
-    fn shown(&self) -> String {
-        match &self.example {
-            None => self.id.to_string(),
-            Some(group) => format!("any device of group {group}"),
-        }
+/// How a device is told of.
+fn shown(subject: &Subject) -> String {
+    match &subject.example {
+        None => subject.id.to_string(),
+        Some(group) => format!("any device of group {group}"),
     }
 }
 
@@ -55,9 +47,8 @@ pub(super) fn classes(before: Option<&Tree>, after: &Tree) -> Result<Classes, Di
     let subjects = subjects(before, after)?;
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Ok(Classes::default()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads.min(subjects.len().div_ceil(BATCH)) {
+        for _ in 0..everyone::threads(subjects.len()) {
             scope.spawn(|| {
                 let mut mine = Classes::default();
                 let judged = mine.judge(before, after, || {
@@ -80,19 +71,13 @@ pub(super) fn classes(before: Option<&Tree>, after: &Tree) -> Result<Classes, Di
 
 fn subjects(before: Option<&Tree>, after: &Tree) -> Result<Vec<Subject>, Diagnostics> {
     let new = FleetWide::read(after)?;
-    let mut declared: BTreeSet<DeviceId> = new.declared().cloned().collect();
+    let mut subjects = everyone::of_tree(&new);
     if let Some(Ok(old)) = before.map(FleetWide::read) {
-        declared.extend(old.declared().cloned());
+        let known: BTreeSet<&DeviceId> = new.declared().collect();
+        let gone = old.declared().filter(|id| !known.contains(id));
+        subjects.extend(gone.cloned().map(|id| Subject { id, example: None }));
     }
-    let examples = new.examples().into_iter().map(|(id, group)| Subject {
-        id,
-        example: Some(group),
-    });
-    Ok(declared
-        .into_iter()
-        .map(|id| Subject { id, example: None })
-        .chain(examples)
-        .collect())
+    Ok(subjects)
 }
 
 impl Classes {
@@ -110,18 +95,18 @@ impl Classes {
                 break;
             }
             for subject in subjects {
-                let after = new.resolve(&subject.id, subject.example.as_ref())?.state;
+                let after = subject.resolve(&new)?.state;
                 let nothing = DesiredState {
                     device: subject.id.clone(),
                     fleet: String::new(),
                     apps: BTreeMap::new(),
                 };
                 let known = match &old {
-                    Some(old) => old.resolve(&subject.id, subject.example.as_ref()).ok(),
+                    Some(old) => subject.resolve(old).ok(),
                     None => None,
                 };
                 if known.is_none() && before.is_some() {
-                    self.unknown.insert(subject.shown());
+                    self.unknown.insert(shown(subject));
                 }
                 let before = known.map_or(nothing, |resolved| resolved.state);
                 let changes = changes(&imagined::between(&before, &after));
@@ -131,7 +116,7 @@ impl Classes {
                     self.changed
                         .entry(changes)
                         .or_default()
-                        .insert(subject.shown());
+                        .insert(shown(subject));
                 }
             }
         }

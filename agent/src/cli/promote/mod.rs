@@ -4,10 +4,12 @@
 //! without a work tree, judged as a device would judge it, and pushed with a lease; after anything that is refused, nothing
 //! has moved.
 //!
-//! Refuses: a revision that is not trusted, a tree in which `lint` finds a problem, a signature that no device would take.
+//! Refuses: a revision that is not trusted, a tree in which `lint` finds a problem, a ring that does not meet the gate, a signature
+//! that no device would take.
 
 mod candidate;
 mod classes;
+mod gate;
 mod place;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -15,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use self::candidate::{Candidate, back, forward, made};
 use self::classes::{Classes, classes};
+use self::gate::{Judged, judged};
 use self::place::Place;
 use super::git::{Git, Stop, say, usage};
 use super::lint::binaries;
-use super::{answer, code, fail, verify};
+use super::{answer, code, everyone, fail, verify};
 use crate::adapter::git_local::LocalRepository;
 use crate::domain::tree::Tree;
-use crate::resolve::lint::lint;
 
 /// Make what one branch shows what another one shows next, as a signed commit.
 #[derive(Debug, clap::Args)]
@@ -65,6 +67,21 @@ pub struct Args {
     /// More to say in the commit's message.
     #[arg(long, short, value_name = "TEXT")]
     pub message: Option<String>,
+    /// Judge the gate by the signed reports in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "revert")]
+    pub reports: Option<PathBuf>,
+    /// Judge the gate by this Prometheus server. [default: what fleet.toml names]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["reports", "revert"])]
+    pub prometheus: Option<String>,
+    /// A file with a bearer token for the Prometheus server.
+    #[arg(long, value_name = "FILE")]
+    pub prometheus_token: Option<PathBuf>,
+    /// The only authorities that are trusted for the Prometheus server, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub prometheus_ca: Option<PathBuf>,
+    /// Promote although the gate is not met, or cannot be judged: for this reason, which the commit records.
+    #[arg(long = "override", value_name = "REASON", conflicts_with = "revert")]
+    pub override_gate: Option<String>,
     /// Show what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -80,9 +97,18 @@ pub struct Args {
 #[must_use]
 pub fn run(args: &Args) -> u8 {
     match promote(args) {
-        Ok(text) => {
+        Ok(Said { text, unmet: None }) => {
             answer(&text);
             code::DONE
+        }
+        Ok(Said {
+            text,
+            unmet: Some(why),
+        }) => {
+            if !text.is_empty() {
+                answer(&text);
+            }
+            fail(code::REFUSED, &why)
         }
         Err(stop) => fail(stop.code, &format!("{:#}", stop.error)),
     }
@@ -95,7 +121,20 @@ fn refused(message: impl Into<String>) -> Stop {
     }
 }
 
-fn promote(args: &Args) -> Result<String, Stop> {
+/// What is said at the end.
+struct Said {
+    text: String,
+    /// Why the gate holds the promotion.
+    unmet: Option<String>,
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self { text, unmet: None }
+    }
+}
+
+fn promote(args: &Args) -> Result<Said, Stop> {
     let dir = args.repo.as_deref().unwrap_or(Path::new("."));
     let git = Git::repository(dir)?;
     let full = git.branch(&args.to)?;
@@ -120,6 +159,7 @@ fn promote(args: &Args) -> Result<String, Stop> {
         place: &place,
         candidate,
         classes: Classes::default(),
+        gate: None,
     };
     if let Some(tip) = tip
         && git.ask(&["rev-parse", "--verify", &format!("{tip}^{{tree}}")])?
@@ -132,7 +172,8 @@ fn promote(args: &Args) -> Result<String, Stop> {
                 "{} has the content of {} already: nothing to promote\n",
                 args.to, promotion.candidate.name
             )
-        });
+        }
+        .into());
     }
     let candidate = &promotion.candidate;
     say(&format!(
@@ -167,24 +208,47 @@ fn promote(args: &Args) -> Result<String, Stop> {
     }
     say(found.show().trim_end());
     promotion.classes = found;
+    if let (Some(from), Some(tip)) = (from, from.and_then(|from| place.tip(from))) {
+        let what = gate::Question {
+            args,
+            git: &git,
+            from,
+            tip,
+            candidate: &promotion.candidate,
+            before: before.as_ref(),
+            after: &after,
+        };
+        promotion.gate = judged(&what)?;
+    }
+    let unmet = promotion.gate.as_ref().and_then(Judged::holds);
     if args.dry_run {
         say("note: --dry-run: nothing is signed, and nothing has changed");
-        return Ok(promotion.told(None));
+    }
+    if args.dry_run || unmet.is_some() {
+        let text = promotion.told(None);
+        return Ok(Said { text, unmet });
     }
     if !args.yes && !confirmed()? {
         return Err(Stop::from(anyhow::Error::msg("nothing has changed")));
     }
-    let commit = made(args, &git, &promotion.candidate, tip)?;
+    let trailers = promotion.gate.as_ref().map(Judged::trailers);
+    let commit = made(
+        args,
+        &git,
+        &promotion.candidate,
+        tip,
+        &trailers.unwrap_or_default(),
+    )?;
     // As a device of that branch would; before anybody sees it.
     judge.trusts(&commit, Some(&args.to), args.approvals.len())?;
     place.move_branch(args, &full, tip, &commit)?;
-    Ok(promotion.told(Some(&commit)))
+    Ok(promotion.told(Some(&commit)).into())
 }
 
 /// The documents of what is promoted, where `lint` has nothing to say.
 fn without_mistake(repo: &LocalRepository, candidate: &Candidate) -> Result<Tree, Stop> {
     let tree = repo.documents(&candidate.commit).map_err(failed)?;
-    let (_, mut problems) = lint(&tree);
+    let (_, mut problems) = everyone::lint(&tree);
     problems.extend(binaries::of_commit(repo, &candidate.commit, &tree));
     if problems.is_empty() {
         return Ok(tree);
@@ -284,6 +348,7 @@ struct Promotion<'a> {
     place: &'a Place<'a>,
     candidate: Candidate,
     classes: Classes,
+    gate: Option<Judged>,
 }
 
 impl Promotion<'_> {
@@ -294,6 +359,7 @@ impl Promotion<'_> {
             place,
             candidate,
             classes,
+            gate,
         } = self;
         let tip = place.tip(&args.to);
         if args.json {
@@ -308,6 +374,7 @@ impl Promotion<'_> {
                 "pushed": commit.and(place.remote.as_ref()),
                 "classes": classes.json(),
                 "unchanged": classes.unchanged,
+                "gate": gate.as_ref().map(Judged::json),
             });
             return format!("{answer}\n");
         }
