@@ -377,14 +377,17 @@ fn of_the_program(command: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
             .collect()
     };
     let below = names("Commands");
-    if below.is_empty() {
-        let options = names("Options").into_iter();
-        let options = options.filter(|name| name.starts_with("--") && *name != "--help");
-        return BTreeMap::from([(command.join(" "), options.map(str::to_owned).collect())]);
-    }
+    let options: BTreeSet<String> = names("Options")
+        .into_iter()
+        .filter(|name| name.starts_with("--") && !matches!(*name, "--help" | "--version"))
+        .map(str::to_owned)
+        .collect();
+    // One that has others below it, and is a command all the same, has options of its own.
+    let own = (below.is_empty() || !options.is_empty()).then(|| (command.join(" "), options));
     let below = below.into_iter().filter(|name| *name != "help");
     below
         .flat_map(|name| of_the_program(&[command, &[name]].concat()))
+        .chain(own)
         .collect()
 }
 
