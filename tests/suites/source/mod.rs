@@ -2,6 +2,7 @@
 
 mod history;
 mod published;
+mod publishing;
 mod refusals;
 mod several;
 mod store;

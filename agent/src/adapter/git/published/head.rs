@@ -179,10 +179,7 @@ fn of_folder(inner: &Inner, dir: &Path) -> Result<Found, Fault> {
         } else {
             Found::NoTree(Fault::Answer("no published tree is there".to_owned()))
         }),
-        Err(error) => Err(Fault::broken(
-            format!("cannot read {}", file.display()),
-            error,
-        )),
+        Err(error) => Err(Fault::Answer(super::unread(&file, &error))),
     }
 }
 

@@ -269,10 +269,7 @@ impl Exchange<'_> {
             if store::is_nothing(&error) {
                 wrong("its head names it, and it is not there: is it in the middle of being copied? Publish it again".to_owned())
             } else {
-                self.error(Fault::broken(
-                    format!("cannot read {}", file.display()),
-                    error,
-                ))
+                self.error(Fault::Answer(unread(file, &error)))
             }
         };
         let size = fs::metadata(file).map_err(unreadable)?.len();
@@ -290,6 +287,11 @@ impl Exchange<'_> {
         }
         Ok(())
     }
+}
+
+/// That a file does not read. In words alone: a stick that was pulled out is no failing disk of the device's.
+fn unread(file: &Path, error: &io::Error) -> String {
+    format!("cannot read {}: {error}", file.display())
 }
 
 fn is_here(repo: &gix::Repository, id: &CommitId) -> bool {

@@ -86,15 +86,9 @@ impl<'a> Quarantine<'a> {
     /// Takes a pack apart: each object is hashed.
     pub(super) fn index(&self, file: &Path) -> Result<Result<(), Fault>, SourceError> {
         let repo = self.open()?;
-        let failed = |error: std::io::Error| {
-            Ok(Err(Fault::broken(
-                format!("cannot read {}", file.display()),
-                error,
-            )))
-        };
         let mut file = match File::open(file) {
             Ok(file) => BufReader::new(file),
-            Err(error) => return failed(error),
+            Err(error) => return Ok(Err(Fault::Answer(super::unread(file, &error)))),
         };
         let done = pack::Bundle::write_to_directory(
             &mut file,
