@@ -64,13 +64,13 @@ tz = "Europe/Vienna"
 level = 0
 servers = ["a.example.com", "b.example.com", "c.example.com"]
 END
-git add -A && git commit -q -m 'A large fleet'
+git add -A && git commit -q -m 'A large fleet' 2>/dev/null
 git init -q --bare "$work/bare.git" && git remote add origin "$work/bare.git"
 git switch -q stable && git merge -q --no-ff -m 'The same on stable' canary && git push -q origin stable
 git switch -q canary
 printf 'level = {{ values.level }}, and more\n' >>apps/app0/main.conf
 printf 'another = true\n' >>"apps/app$((apps - 1))/main.conf"
-git commit -qam 'A change for all, and one for some' && git push -q origin canary
+git commit -qam 'A change for all, and one for some' 2>/dev/null && git push -q origin canary
 
 timed() {
     local name=$1 start end
