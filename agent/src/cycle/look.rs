@@ -45,6 +45,8 @@ impl<W: World> Agent<W> {
             let raw = self.local_tip(floor).await;
             return self.consider(raw, None, ledger, floor).await;
         }
+        // Before anything comes: how fast it may.
+        self.link().await;
         self.session.unstored.set(None);
         let (fetched, trouble) = match self.world.source().fetch(self.anchor(floor)).await {
             Ok(fetched) => (Some(fetched), None),
