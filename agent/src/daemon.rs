@@ -415,8 +415,7 @@ impl<'a, W: World> Daemon<'a, W> {
         schedule::next_wake(self.agent.settings.interval, failures, Jitter::random())
     }
 
-    /// The wait, or less where what holds the tip back ends before: with a little chance in it, for what ends then may end for
-    /// a whole fleet. A hold whose end has passed by a clock that is wrong makes no wait shorter.
+    /// The wait, or less where what holds the tip back ends long before. A hold whose end has passed by a clock that is wrong makes no wait shorter.
     fn no_later(&self, outcome: &Outcome, wait: Duration) -> Duration {
         let now = self.agent.world.clock().now();
         let left = match outcome {
@@ -425,8 +424,9 @@ impl<'a, W: World> Daemon<'a, W> {
         };
         match left.map(u64::try_from) {
             Some(Ok(left)) if left > 0 => {
-                let spread = self.agent.settings.interval / 10;
-                wait.min(Jitter::random().after(Duration::from_secs(left), spread))
+                let interval = self.agent.settings.interval;
+                let left = Duration::from_secs(left);
+                schedule::next_wake_held(wait, left, interval, Jitter::random())
             }
             _ => wait,
         }

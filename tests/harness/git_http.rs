@@ -12,6 +12,7 @@ use rcgen::{
 use tempfile::TempDir;
 
 use crate::PATIENCE;
+use crate::answered::{self, Answered};
 use crate::ports::Port;
 use crate::process::{Server, run};
 
@@ -38,6 +39,19 @@ pub struct HttpOptions {
     pub access: Access,
     /// Where it listens.
     pub listen: IpAddr,
+    /// How many connections it keeps, and how many programs run behind it at a time.
+    pub room: Room,
+    /// The control group that it and all it starts belong to: what they cost together is read there.
+    pub group: Option<PathBuf>,
+}
+
+/// What a server is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Connections.
+    pub connections: u32,
+    /// `git http-backend`s at a time.
+    pub backends: u32,
 }
 
 impl Default for HttpOptions {
@@ -46,6 +60,11 @@ impl Default for HttpOptions {
             plain: false,
             access: Access::Open,
             listen: Ipv4Addr::LOCALHOST.into(),
+            room: Room {
+                connections: 256,
+                backends: 4,
+            },
+            group: None,
         }
     }
 }
@@ -54,9 +73,11 @@ impl Default for HttpOptions {
 #[derive(Debug)]
 pub struct GitHttp {
     dir: TempDir,
+    root: PathBuf,
     port: Port,
-    listen: IpAddr,
-    plain: bool,
+    /// A second port that leads to the same, while it is open.
+    side: Port,
+    options: HttpOptions,
     nginx: Option<Server>,
     fcgiwrap: Option<Server>,
 }
@@ -85,22 +106,63 @@ impl GitHttp {
     pub fn start(root: &Path, options: HttpOptions) -> Self {
         let dir = crate::short_tempdir("web");
         let port = Port::free();
+        let side = Port::free();
         make_certificates(dir.path());
         for sub in ["body", "proxy", "fastcgi", "uwsgi", "scgi", "files"] {
             std::fs::create_dir(dir.path().join(sub)).expect("make a directory of ours");
         }
-        let config = nginx_config(dir.path(), root, port.number(), &options);
-        std::fs::write(dir.path().join("nginx.conf"), config).expect("write our own file");
         let mut server = Self {
             dir,
+            root: root.to_owned(),
             port,
-            listen: options.listen,
-            plain: options.plain,
+            side,
+            options,
             nginx: None,
             fcgiwrap: None,
         };
+        server.configure(&[server.port.number()]);
         server.resume();
         server
+    }
+
+    fn configure(&self, ports: &[u16]) {
+        let config = nginx_config(self.dir.path(), &self.root, ports, &self.options);
+        std::fs::write(self.dir.path().join("nginx.conf"), config).expect("write our own file");
+    }
+
+    /// Opens the side door: a second port to the same repositories. Connections that are kept open begin anew.
+    pub fn open_side(&self) {
+        self.configure(&[self.port.number(), self.side.number()]);
+        self.reload();
+        self.wait_for_side(Door::Open);
+    }
+
+    /// Shuts the side door: who comes to it is refused, and who is connected there is cut off.
+    pub fn shut_side(&self) {
+        self.configure(&[self.port.number()]);
+        self.reload();
+        self.wait_for_side(Door::Shut);
+    }
+
+    fn wait_for_side(&self, door: Door) {
+        let place = (self.options.listen, self.side.number());
+        crate::wait_for("nginx to take its new configuration", || {
+            let open = std::net::TcpStream::connect(place).is_ok();
+            (open == (door == Door::Open)).then_some(())
+        });
+    }
+
+    /// A program that belongs to the server's control group, where it has one.
+    fn program(&self, path: &str) -> Command {
+        let Some(group) = &self.options.group else {
+            return Command::new(path);
+        };
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "echo 0 >\"$0/cgroup.procs\" && exec \"$@\""])
+            .arg(group)
+            .arg(path);
+        command
     }
 
     /// Starts it again after [`GitHttp::stop`], on the same port with the same certificates.
@@ -112,13 +174,13 @@ impl GitHttp {
         let socket = self.dir.path().join("fcgi.sock");
         let _ = std::fs::remove_file(&socket);
         self.fcgiwrap = Some(Server::start(
-            Command::new("/usr/sbin/fcgiwrap")
-                .args(["-c", "4", "-s"])
+            self.program("/usr/sbin/fcgiwrap")
+                .args(["-c", &self.options.room.backends.to_string(), "-s"])
                 .arg(format!("unix:{}", socket.display())),
             &log,
         ));
         self.nginx = Some(Server::start(
-            Command::new("/usr/sbin/nginx")
+            self.program("/usr/sbin/nginx")
                 .arg("-e")
                 .arg(self.dir.path().join("error.log"))
                 .arg("-p")
@@ -128,7 +190,7 @@ impl GitHttp {
                 .args(["-g", "daemon off;"]),
             &log,
         ));
-        let port = self.port.number();
+        let place = (self.options.listen, self.port.number());
         crate::wait_for(
             "nginx to listen (see ./tests/run.sh for what it needs)",
             || {
@@ -140,8 +202,7 @@ impl GitHttp {
                             .unwrap_or_default()
                     );
                 }
-                (std::net::TcpStream::connect((self.listen, port)).is_ok() && socket.exists())
-                    .then_some(())
+                (std::net::TcpStream::connect(place).is_ok() && socket.exists()).then_some(())
             },
         );
     }
@@ -170,17 +231,24 @@ impl GitHttp {
 
     /// The URL of another repository on it.
     pub fn url_of(&self, repository: &str) -> String {
-        let scheme = if self.plain { "http" } else { "https" };
-        format!("{scheme}://localhost:{}/{repository}", self.port.number())
+        let port = self.port.number();
+        format!("{}://localhost:{port}/{repository}", self.scheme())
+    }
+
+    /// The URL of a repository on it by the side door.
+    pub fn side_url_of(&self, repository: &str) -> String {
+        let port = self.side.number();
+        format!("{}://localhost:{port}/{repository}", self.scheme())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.options.plain { "http" } else { "https" }
     }
 
     /// The URL of `/fleet.git` with a user's name in it.
     pub fn url_with_user(&self, user: &str) -> String {
-        let scheme = if self.plain { "http" } else { "https" };
-        format!(
-            "{scheme}://{user}@localhost:{}/fleet.git",
-            self.port.number()
-        )
+        let (scheme, port) = (self.scheme(), self.port.number());
+        format!("{scheme}://{user}@localhost:{port}/fleet.git")
     }
 
     /// A folder whose files it serves, too, below `/files/`, and below `/slow/` at 400 kB/s.
@@ -225,6 +293,18 @@ impl GitHttp {
             .filter(|line| line.starts_with("POST") && line.contains("git-upload-pack"))
             .count()
     }
+
+    /// What was answered since `from`, a place in the log, and the place of now.
+    pub fn answered(&self, from: u64) -> (Vec<Answered>, u64) {
+        answered::since(&self.dir.path().join("answered.log"), from)
+    }
+}
+
+/// Whether a door is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Shut,
 }
 
 impl Drop for GitHttp {
@@ -235,16 +315,18 @@ impl Drop for GitHttp {
     }
 }
 
-fn nginx_config(dir: &Path, root: &Path, port: u16, options: &HttpOptions) -> String {
+fn nginx_config(dir: &Path, root: &Path, ports: &[u16], options: &HttpOptions) -> String {
     let dir = dir.display();
-    let listen = std::net::SocketAddr::from((options.listen, port));
     let mut server = String::new();
-    if options.plain {
-        let _ = writeln!(server, "listen {listen};");
-    } else {
+    let how = if options.plain { "" } else { " ssl http2" };
+    for port in ports {
+        let listen = std::net::SocketAddr::from((options.listen, *port));
+        let _ = writeln!(server, "listen {listen}{how};");
+    }
+    if !options.plain {
         let _ = writeln!(
             server,
-            "listen {listen} ssl http2;\nssl_certificate {dir}/server.pem;\nssl_certificate_key {dir}/server.key;"
+            "ssl_certificate {dir}/server.pem;\nssl_certificate_key {dir}/server.key;"
         );
     }
     let mut guard = String::new();
@@ -283,10 +365,12 @@ fn nginx_config(dir: &Path, root: &Path, port: u16, options: &HttpOptions) -> St
 worker_processes 1;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log;
-events {{ worker_connections 256; }}
+events {{ worker_connections {connections}; }}
 http {{
     log_format one '$request_method $request_uri $status $body_bytes_sent $http_git_protocol';
+    log_format two '{format}';
     access_log {dir}/access.log one;
+    access_log {dir}/answered.log two;
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
     fastcgi_temp_path {dir}/fastcgi;
@@ -325,6 +409,8 @@ http {{
 }}
 "#,
         backend = backend.display(),
+        connections = options.room.connections,
+        format = answered::FORMAT,
     )
 }
 

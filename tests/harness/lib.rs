@@ -14,6 +14,7 @@
     reason = "a test reports by panicking, writes scratch files, and waits"
 )]
 
+pub mod answered;
 pub mod beside;
 pub mod block_log;
 pub mod clock;
@@ -34,6 +35,8 @@ pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod repo;
+#[cfg(debug_assertions)]
+pub mod simulation;
 pub mod soak;
 pub mod tally;
 
@@ -41,7 +44,7 @@ pub use device::{Daemon, Device, Settings};
 pub use dockerd::Dockerd;
 pub use engine::{Cleanup, Engine};
 pub use engine_proxy::{Call, CallFault, EngineProxy};
-pub use git_http::{Access, GitHttp, HttpOptions};
+pub use git_http::{Access, GitHttp, HttpOptions, Room};
 pub use git_ssh::GitSsh;
 pub use link::Link;
 pub use nspawn::Machine;

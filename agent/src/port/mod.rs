@@ -11,8 +11,9 @@ pub mod clock;
 pub mod engine;
 pub mod files;
 pub mod journal;
-#[cfg(test)]
-pub(crate) mod memory;
+// For tests, those that simulate a fleet from another crate among them. Built by no profile that is shipped.
+#[cfg(any(test, debug_assertions))]
+pub mod memory;
 pub mod probes;
 pub mod reporter;
 pub mod source;

@@ -13,6 +13,9 @@ use std::time::Duration;
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
 /// The jitter's width to each side, in thousandths: so that ten thousand devices do not ask in the same second.
 const JITTER: u32 = 100;
+/// Over how long a fleet begins with what it may begin at one moment, where it polls more seldom than that. 5 min: a window of
+/// half an hour still has most of its time.
+const SPREAD: Duration = Duration::from_secs(5 * 60);
 /// The first deferral of a revision.
 const FIRST_DEFERRAL: Duration = Duration::from_secs(60);
 /// The longest deferral of a revision.
@@ -54,6 +57,24 @@ pub fn next_wake(interval: Duration, failures: u32, jitter: Jitter) -> Duration 
     let longest = LONGEST_BACKOFF.max(interval);
     let base = interval.saturating_mul(1 << doublings).min(longest);
     base.saturating_mul(1000 - JITTER + jitter.0 * 2 * JITTER / 1000) / 1000
+}
+
+/// The time until the next poll where something that is held back may begin after `left`, perhaps on a whole fleet at once. A
+/// poll that comes by itself within an interval of that moment is soon enough, and as spread out as all polls are; one that
+/// would come later comes within [`SPREAD`] of it.
+#[must_use]
+pub fn next_wake_held(
+    wait: Duration,
+    left: Duration,
+    interval: Duration,
+    jitter: Jitter,
+) -> Duration {
+    let spread = interval.min(SPREAD);
+    if wait <= left + spread {
+        wait
+    } else {
+        jitter.after(left, spread)
+    }
 }
 
 /// How long a revision is put off after so many deferrals in a row: from a minute, doubling, to a day.
@@ -105,6 +126,29 @@ mod tests {
     fn an_interval_beyond_the_ceiling_is_not_shortened_by_failures() {
         let hour = Duration::from_secs(3600);
         assert_eq!(next_wake(hour, 9, Jitter::fixed(500)), hour);
+    }
+
+    #[test]
+    fn what_a_fleet_may_begin_at_one_moment_makes_no_more_polls_a_second_than_any_other() {
+        let second = Duration::from_secs(1);
+        let minute = Duration::from_secs(60);
+        // A thousand devices that poll each minute, anywhere in it; what holds them ends in 20 s.
+        let mut seconds = std::collections::BTreeMap::<u64, u32>::new();
+        for device in 0..1000 {
+            let wait = minute * device / 1000;
+            let jitter = Jitter::fixed(device * 7919 % 1000);
+            let at = next_wake_held(wait, second * 20, minute, jitter);
+            *seconds.entry(at.as_secs()).or_default() += 1;
+        }
+        assert!(seconds.values().all(|polls| *polls <= 17), "{seconds:?}");
+    }
+
+    #[test]
+    fn a_device_that_polls_seldom_comes_within_minutes_of_its_moment() {
+        let hour = Duration::from_secs(3600);
+        let at = |draw| next_wake_held(hour * 9, hour, hour * 10, Jitter::fixed(draw));
+        assert_eq!(at(0), hour);
+        assert_eq!(at(1000), hour + SPREAD);
     }
 
     #[test]

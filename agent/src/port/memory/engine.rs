@@ -54,7 +54,7 @@ const CACHED: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct MemoryEngine {
+pub struct MemoryEngine {
     faults: Rc<Faults>,
     /// Whether a container took the network away: shared with the source.
     cut: Rc<Cell<bool>>,

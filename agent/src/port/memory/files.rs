@@ -37,7 +37,7 @@ impl Put {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct MemoryFiles {
+pub struct MemoryFiles {
     faults: Rc<Faults>,
     /// What stands there.
     pub(crate) there: RefCell<BTreeMap<AbsPath, Put>>,

@@ -19,7 +19,7 @@ use crate::port::journal::{Journal, JournalError, Paused};
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct MemoryJournal {
+pub struct MemoryJournal {
     faults: Rc<Faults>,
     ledger: RefCell<Ledger>,
     kept: RefCell<BTreeMap<ContentId, Resolved>>,

@@ -4,6 +4,13 @@
 //! Every change that a twin makes is an effect of [`Faults`], which counts them and lets one of them fail, lie or end
 //! the agent.
 
+#![cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        reason = "a simulated fleet needs the twins; what breaks them is for the tests of this crate"
+    )
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -14,14 +21,26 @@ mod engine;
 mod faults;
 mod files;
 mod journal;
+mod ports;
+#[cfg(test)]
 mod source;
+#[cfg(test)]
 mod starts;
+#[cfg(test)]
 mod world;
 
-pub(crate) use engine::{Behaviour, MemoryEngine};
-pub(crate) use faults::{Fault, Faults};
-pub(crate) use files::MemoryFiles;
-pub(crate) use journal::MemoryJournal;
+#[cfg(test)]
+pub(crate) use engine::Behaviour;
+pub use engine::MemoryEngine;
+#[cfg(test)]
+pub(crate) use faults::Fault;
+pub(crate) use faults::Faults;
+pub use files::MemoryFiles;
+pub use journal::MemoryJournal;
+pub use ports::{MemoryPorts, MemoryProbes, MemoryUnits};
+#[cfg(test)]
 pub(crate) use source::{MemorySource, Mirror};
+#[cfg(test)]
 pub(crate) use starts::MemoryStarts;
+#[cfg(test)]
 pub(crate) use world::{DEVICE, Heard, MemoryWorld};

@@ -1,20 +1,18 @@
-//! The twins together, and the small ones: service manager, checks, clock, listener.
+//! The twins together, with a source, a clock and a listener.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use evenkeel_schema::app::Check;
 use tokio::time::Instant;
 
-use super::{Faults, MemoryEngine, MemoryFiles, MemoryJournal, MemorySource};
+use super::{
+    Faults, MemoryEngine, MemoryFiles, MemoryJournal, MemoryProbes, MemorySource, MemoryUnits,
+};
 use crate::domain::metered::Link;
 use crate::domain::revision::Timestamp;
 use crate::port::World;
 use crate::port::clock::Clock;
-use crate::port::probes::Probes;
 use crate::port::reporter::{Event, Reporter};
-use crate::port::units::{Units, UnitsError};
 use crate::trust::fixture;
 use crate::trust::policy::TrustPolicy;
 
@@ -53,10 +51,7 @@ impl MemoryWorld {
             engine,
             files: MemoryFiles::new(Rc::clone(&faults)),
             journal: MemoryJournal::new(Rc::clone(&faults)),
-            probes: MemoryProbes {
-                faults: Rc::clone(&faults),
-                failing: RefCell::default(),
-            },
+            probes: MemoryProbes::new(Rc::clone(&faults)),
             listener: Listener::default(),
             policy: RefCell::new(fixture::policy()),
             clock: MemoryClock {
@@ -84,10 +79,7 @@ impl MemoryWorld {
             engine,
             files: self.files.copy(Rc::clone(&faults)),
             journal: self.journal.copy(Rc::clone(&faults)),
-            probes: MemoryProbes {
-                faults: Rc::clone(&faults),
-                failing: self.probes.failing.clone(),
-            },
+            probes: self.probes.copy(Rc::clone(&faults)),
             listener: Listener::default(),
             policy: self.policy.clone(),
             clock: self.clock.clone(),
@@ -106,76 +98,6 @@ impl MemoryWorld {
     pub(crate) fn lose_power_and(&self, seconds: u64) {
         self.engine.forget(std::time::Duration::from_secs(seconds));
         self.lose_power();
-    }
-}
-
-/// A service manager in which every unit is active.
-#[derive(Debug)]
-pub(crate) struct MemoryUnits {
-    faults: Rc<Faults>,
-    /// The engine's: `docker.service` gives back what it keeps.
-    kept: Rc<Cell<bool>>,
-}
-
-impl MemoryUnits {
-    fn new(faults: Rc<Faults>, engine: &MemoryEngine) -> Self {
-        Self {
-            faults,
-            kept: Rc::clone(&engine.kept),
-        }
-    }
-
-    fn act(&self, verb: &'static str, unit: &str) -> Result<(), UnitsError> {
-        let broken = |cause: std::io::Error| UnitsError {
-            verb,
-            unit: unit.to_owned(),
-            why: cause.to_string(),
-        };
-        let act = || {
-            if unit == "docker.service" {
-                self.kept.set(false);
-            }
-            Ok(())
-        };
-        self.faults.effect(format!("{verb} {unit}"), act, broken)
-    }
-}
-
-impl Units for MemoryUnits {
-    async fn restart(&self, unit: &str) -> Result<(), UnitsError> {
-        self.act("restart", unit)
-    }
-
-    async fn reload(&self, unit: &str) -> Result<(), UnitsError> {
-        self.act("reload", unit)
-    }
-
-    async fn is_active(&self, unit: &str) -> Result<bool, UnitsError> {
-        self.faults.look("ask about a unit", |cause| UnitsError {
-            verb: "ask about",
-            unit: unit.to_owned(),
-            why: cause.to_string(),
-        })?;
-        Ok(true)
-    }
-}
-
-/// Checks that pass but for those that were told to fail.
-#[derive(Debug)]
-pub(crate) struct MemoryProbes {
-    faults: Rc<Faults>,
-    /// Checks whose probe's text holds one of these fail.
-    pub(crate) failing: RefCell<BTreeSet<String>>,
-}
-
-impl Probes for MemoryProbes {
-    async fn run(&self, check: &Check) -> Result<(), String> {
-        self.faults.look("probe", |cause| cause.to_string())?;
-        let text = format!("{:?}", check.probe);
-        match self.failing.borrow().iter().find(|one| text.contains(*one)) {
-            Some(one) => Err(format!("{one} does not answer")),
-            None => Ok(()),
-        }
     }
 }
 
