@@ -503,6 +503,6 @@ fn a_device_whose_power_is_cut_at_any_moment_is_at_one_revision_or_the_other() {
     ];
     let told = Scale::asked().of(1, stories.len());
     for (kind, class, cuts) in &stories[..told] {
-        torture(*kind, class, Scale::asked().of(90, *cuts));
+        torture(*kind, class, Scale::asked().of(60, *cuts));
     }
 }

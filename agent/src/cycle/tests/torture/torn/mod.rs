@@ -43,7 +43,7 @@ const STORY: &str = "EVENKEEL_TEST_STORY";
 const WORK: &str = "EVENKEEL_TEST_WORK";
 
 /// In every run of the tests.
-const QUICK: u64 = 2000;
+const QUICK: u64 = 1200;
 /// On demand.
 const FULL: u64 = 100_000;
 /// Among these some are of the one story that a planted fault is looked for in, and must show it.
