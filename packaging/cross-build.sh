@@ -155,8 +155,10 @@ if [ ${#from_source[@]} -gt 0 ]; then
     )
 fi
 
+folder=$profile
+[ "$profile" != dev ] || folder=debug
 printf '\n%-32s %12s  %s\n' target bytes file
 for triple in "${triples[@]}"; do
-    file=$TARGET_DIR/$triple/${profile/#%dev/debug}/evenkeel
+    file=$TARGET_DIR/$triple/$folder/evenkeel
     printf '%-32s %12s  %s\n' "$triple" "$(stat -c %s "$file")" "$file"
 done

@@ -61,12 +61,13 @@ tar --extract --directory "$work" --file "$OUT/$artifact.tar.xz"
 mkdir "$work/cargo" "$work/root"
 alone=(unshare --net)
 [ "$(id -u)" = 0 ] || alone+=(--map-root-user)
-began=$SECONDS
+began=$SECONDS folder=$profile
+[ "$profile" != dev ] || folder=debug
 (
     cd "$work/$name"
     "${alone[@]}" env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS "CARGO_HOME=$work/cargo" "CARGO_TARGET_DIR=$work/$name/target" \
         cargo build --quiet --frozen --profile "$profile" --package evenkeel </dev/null >&2
-    packaging/install.sh --destdir "$work/root" --prefix /usr --binary "target/${profile/#%dev/debug}/evenkeel" >&2
+    packaging/install.sh --destdir "$work/root" --prefix /usr --binary "target/$folder/evenkeel" >&2
 )
 said=$("$work/root/usr/bin/evenkeel" --version)
 case "$said" in
