@@ -173,7 +173,7 @@ impl GitHttp {
         let log = self.dir.path().join("servers.log");
         let socket = self.dir.path().join("fcgi.sock");
         let _ = std::fs::remove_file(&socket);
-        self.fcgiwrap = Some(Server::start(
+        self.fcgiwrap = Some(Server::start_group(
             self.program("/usr/sbin/fcgiwrap")
                 .args(["-c", &self.options.room.backends.to_string(), "-s"])
                 .arg(format!("unix:{}", socket.display())),
@@ -221,7 +221,14 @@ impl GitHttp {
             nginx.signal("TERM");
             nginx.wait(PATIENCE);
         }
-        self.fcgiwrap = None;
+        self.end_backends();
+    }
+
+    /// What fcgiwrap forks ahead of requests outlives it, too.
+    fn end_backends(&mut self) {
+        if let Some(mut fcgiwrap) = self.fcgiwrap.take() {
+            fcgiwrap.kill_group();
+        }
     }
 
     /// The URL of `/fleet.git` on it.
@@ -312,6 +319,7 @@ impl Drop for GitHttp {
         if self.nginx.as_mut().is_some_and(|n| n.ended().is_none()) {
             self.stop();
         }
+        self.end_backends();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Child processes with a deadline, and none that outlives its test.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -139,6 +140,25 @@ impl Server {
                 )
             });
         Self { child }
+    }
+
+    /// Starts it as the leader of a group of its own, for [`Server::kill_group`].
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[track_caller]
+    pub fn start_group(command: &mut Command, log: &Path) -> Self {
+        Self::start(command.process_group(0), log)
+    }
+
+    /// Ends the group that it leads with SIGKILL: it, and what it started and would outlive it.
+    pub fn kill_group(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .stderr(Stdio::null())
+            .status();
+        self.kill();
     }
 
     /// Its process id.

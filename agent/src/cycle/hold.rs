@@ -122,15 +122,20 @@ impl<W: World> Agent<W> {
         if self.held(commit, resolved, ledger, Images::Here).is_none()
             && let Some(until) = self.settings.windows.lasts_until(&now)
         {
+            // `lasts_until` knows the time, or there is no end.
+            let from = self.world.clock().now();
             self.session
                 .in_window
-                .replace(Some((commit.id().clone(), until)));
+                .replace(Some((commit.id().clone(), from, until)));
         }
     }
 
     fn is_in_grace(&self, commit: &CommitId, at: &Now) -> bool {
         match (&*self.session.in_window.borrow(), at) {
-            (Some((noted, until)), Now::Known(now)) => noted == commit && now < until,
+            // A clock that went back since says nothing of the window that was open then.
+            (Some((noted, from, until)), Now::Known(now)) => {
+                noted == commit && (from..until).contains(&now)
+            }
             (_, _) => false,
         }
     }

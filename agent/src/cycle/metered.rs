@@ -45,6 +45,8 @@ pub(super) enum Purpose {
 pub(super) struct Metered {
     /// Of git and of images; `None`: not read from the report yet.
     spent: RefCell<Option<[Spent; 2]>>,
+    /// When this process counted first.
+    began: Cell<Option<Instant>>,
     /// When each one's day and month were renewed last.
     renewed: RefCell<[[Option<Instant>; 2]; 2]>,
     link: Cell<Option<(Instant, Link)>>,
@@ -55,6 +57,10 @@ pub(super) struct Metered {
     /// What images turned out to need, at least.
     sizes: RefCell<BTreeMap<String, u64>>,
 }
+
+/// A clock that nothing has vouched for by then is all that there will be: it may move a budget's periods on after all, as
+/// slowly as any clock that jumps, so that a budget does not stay used up for good.
+const CLOCK_WITHIN: Duration = Duration::from_secs(12 * 60 * 60);
 
 const GIT: usize = 0;
 const IMAGES: usize = 1;
@@ -206,7 +212,8 @@ impl<W: World> Agent<W> {
         self.with_spent(|spent| budget::spend(&mut spent[kind], bytes));
     }
 
-    /// What was spent, in the present periods. A clock that shows less than is known to have passed says nothing of them.
+    /// What was spent, in the present periods. A clock that shows less than is known to have passed says nothing of them, for
+    /// [`CLOCK_WITHIN`].
     fn with_spent<T>(&self, change: impl FnOnce(&mut [Spent; 2]) -> T) -> T {
         let metered = &self.session.metered;
         let mut kept = metered.spent.borrow_mut();
@@ -215,7 +222,10 @@ impl<W: World> Agent<W> {
             [before.git.counted, before.images.counted]
         });
         let clock = self.world.clock();
-        if clock.now() >= clock.build_time() && !clock.awaits_time() {
+        let began = metered.began.get().unwrap_or_else(Instant::now);
+        metered.began.set(Some(began));
+        let is_known = clock.now() >= clock.build_time() && !clock.awaits_time();
+        if is_known || began.elapsed() >= CLOCK_WITHIN {
             let mut renewed = metered.renewed.borrow_mut();
             for (spent, at) in spent.iter_mut().zip(renewed.iter_mut()) {
                 let since = Renewed {

@@ -140,8 +140,8 @@ pub struct Session {
     pub(super) past: RefCell<Option<(Timestamp, Instant)>>,
     /// Whether a person lets what is due later begin now.
     pub haste: Cell<Haste>,
-    /// The change that was being prepared while the window was open, and until when it may begin.
-    pub(super) in_window: RefCell<Option<(CommitId, Timestamp)>>,
+    /// The change that was being prepared while the window was open, since when, and until when it may begin.
+    pub(super) in_window: RefCell<Option<(CommitId, Timestamp, Timestamp)>>,
     /// What ailed the disk when this cycle began.
     pub(super) ails: RefCell<Option<super::room::Ailment>>,
     /// What a revision's files weigh.

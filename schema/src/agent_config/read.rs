@@ -232,7 +232,8 @@ fn remote(
             let at = decode::required(node, "url", "a remote", out)?;
             let text = url(at, out)?;
             if let Some(token) = token {
-                if !text.starts_with("https://") && !text.starts_with("http://") {
+                let address = text.strip_prefix("static+").unwrap_or(&text);
+                if !address.starts_with("https://") && !address.starts_with("http://") {
                     node.error(out, "only an https or http remote takes a `token_file`");
                 }
                 tokens.insert(text.clone(), token);

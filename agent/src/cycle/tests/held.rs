@@ -475,6 +475,25 @@ async fn a_change_that_was_on_its_way_may_begin_within_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_closes_the_window_that_was_open_by_mistake() {
+    let mut rig = Rig::at_one().await;
+    rig.agent.settings.windows.apply = spans(&rig.hours(-60, 60));
+    // Years ahead, at the same hour of the day: open, and the images do not come.
+    let years = 20 * 365 * 86_400;
+    rig.world.clock.step(years);
+    rig.world.faults.refuse("pull");
+    rig.push(&TWO, "two");
+    let outcome = rig.settle().await;
+    assert!(!matches!(outcome, Outcome::Held(_)), "{outcome:?}");
+    rig.assert_at(&ONE).await;
+    rig.world.faults.mend();
+    // Right again, and two hours later, when it is closed.
+    rig.world.clock.step(2 * 3600 - years);
+    assert_eq!(rig.held().await.by, HeldBy::Window);
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_is_wrong_opens_no_window_until_it_is_right() {
     let mut rig = Rig::at_one().await;
     rig.agent.settings.windows.apply = spans("* 00:00-24:00");

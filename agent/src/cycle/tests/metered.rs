@@ -126,6 +126,23 @@ async fn a_budget_that_is_used_up_is_there_again_the_next_day_also_after_a_resta
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nobody_ever_vouches_for_the_clock_a_budget_comes_back_all_the_same() {
+    let settings = metered(MeteredWhen::Always, None, Some(500 * KB));
+    let rig = Rig::with_images_of(settings, 300 * KB).await;
+    rig.world.clock.awaits_time.set(true);
+    rig.push(&TWO, "two");
+    rig.settle().await;
+    rig.assert_at(&TWO).await;
+    rig.push(&THREE, "three");
+    held(&rig.settle().await);
+    tokio::time::sleep(Duration::from_secs(11 * 3600)).await;
+    held(&rig.settle().await);
+    tokio::time::sleep(Duration::from_secs(25 * 3600)).await;
+    rig.settle().await;
+    rig.assert_at(&THREE).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn polls_are_spread_over_the_budget_and_healing_is_not() {
     let settings = metered(MeteredWhen::Always, Some(1024 * KB), None);
     let rig = Rig::with(settings);

@@ -151,6 +151,8 @@ fn a_remote_may_have_a_token_of_its_own_and_none_stands_twice() {
         at.tokens["https://b.example/f.git"],
         PathBuf::from("/run/c/b")
     );
+    let tree = with("[{url = 'static+https://c.example/fleet/', token_file = '/t'}]").unwrap();
+    assert!(tree.tokens.contains_key("static+https://c.example/fleet/"));
     for (urls, says) in [
         ("['/srv/a', '/srv/a']", "twice"),
         ("[{url = '/srv/a', token_file = '/t'}]", "https or http"),
