@@ -222,6 +222,35 @@ fn a_pass_that_changes_nothing_writes_no_report_and_a_folder_that_is_gone_stops_
         said["sequence"].as_u64().unwrap(),
         first["sequence"].as_u64().unwrap() + 1
     );
+
+    // A folder that is there and takes no file: one try and its number, and no other while there is nothing new to say.
+    let mark = |name: &str| std::fs::read(telling.world.device.state_dir().join(name)).unwrap();
+    std::fs::remove_file(telling.file()).unwrap();
+    std::fs::create_dir(telling.file()).unwrap();
+    telling.world.one_file("3\n");
+    telling.world.repo.release("While nothing can be put down");
+    pass();
+    wait_for("a word about that", || {
+        daemon
+            .log()
+            .contains("cannot write the report")
+            .then_some(())
+    });
+    pass();
+    pass();
+    let memory = mark("report");
+    for _ in 0..4 {
+        pass();
+    }
+    assert_eq!(mark("report"), memory, "an idle pass used a number");
+    std::fs::remove_dir(telling.file()).unwrap();
+    telling.world.one_file("4\n");
+    let third = telling.world.repo.release("Something new to say");
+    pass();
+    wait_for("the next report", || {
+        (telling.file().exists() && telling.said()["revision"]["applied"] == third.as_str())
+            .then_some(())
+    });
     assert_eq!(daemon.stop(), Some(0));
     telling.world.device.settings.more =
         "[report]\ndir = \"/r\"\nhttp = \"127.0.0.1:1\"\n".to_owned();

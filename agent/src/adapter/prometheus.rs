@@ -1,7 +1,7 @@
 //! Instant queries to a Prometheus server (its HTTP API v1, which Thanos, Mimir and VictoriaMetrics speak too): which devices a
 //! query gives.
 //!
-//! Refuses: an answer that is no vector, a series without the label `device`, a redirect. Limits: one deadline for each
+//! Refuses: an answer that is no vector or may lack something, a series without the label `device` or a number, a redirect. Limits: one deadline for each
 //! question, and answers of bounded size.
 
 use std::collections::BTreeSet;
@@ -177,23 +177,87 @@ impl Prometheus {
             let why = said["error"].as_str().unwrap_or("it gives no reason");
             return Err(wrong(&format!("{status}: {why}")));
         }
-        if said["data"]["resultType"] != "vector" {
-            return Err(wrong("the query does not give an instant vector"));
-        }
-        let mut devices = BTreeSet::new();
-        for series in said["data"]["result"].as_array().into_iter().flatten() {
-            let value = series["value"][1]
-                .as_str()
-                .and_then(|text| text.parse::<f64>().ok());
-            match (series["metric"]["device"].as_str(), value) {
-                (_, Some(0.0)) => {}
-                (Some(device), Some(_)) => {
-                    devices.insert(device.to_owned());
-                }
-                (None, _) => return Err(wrong("it gives a series without the label `device`")),
-                (Some(_), None) => return Err(wrong("it gives a series without a value")),
+        named(&said).map_err(|why| wrong(&why))
+    }
+}
+
+/// The devices that an answer names, or why it does not count.
+fn named(said: &Value) -> Result<BTreeSet<String>, String> {
+    if said["isPartial"] == true {
+        return Err("its answer is partial".to_owned());
+    }
+    let warning = said["warnings"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| one.as_str().unwrap_or("it does not say of what"))
+        // About the query's style, in the versions that have no place of their own for it.
+        .find(|one| !one.starts_with("PromQL info"));
+    if let Some(warning) = warning {
+        return Err(format!(
+            "it warns, so its answer may lack something: {warning}"
+        ));
+    }
+    if said["data"]["resultType"] != "vector" {
+        return Err("the query does not give an instant vector".to_owned());
+    }
+    let result = said["data"]["result"]
+        .as_array()
+        .ok_or("its answer has no result")?;
+    let mut devices = BTreeSet::new();
+    for series in result {
+        let value = series["value"][1]
+            .as_str()
+            .and_then(|text| text.parse::<f64>().ok())
+            .filter(|value| !value.is_nan());
+        match (series["metric"]["device"].as_str(), value) {
+            (_, Some(0.0)) => {}
+            (Some(device), Some(_)) => {
+                devices.insert(device.to_owned());
             }
+            (None, _) => return Err("it gives a series without the label `device`".to_owned()),
+            (Some(_), None) => return Err("it gives a series without a number".to_owned()),
         }
-        Ok(devices)
+    }
+    Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(value: &str) -> Value {
+        let series = |device: &str, value: &str| json!({ "metric": { "device": device }, "value": [1, value] });
+        json!({
+            "status": "success",
+            "data": { "resultType": "vector", "result": [series("a", "1"), series("b", value)] },
+        })
+    }
+
+    #[test]
+    fn a_whole_answer_names_the_devices_whose_value_is_not_zero() {
+        let devices = |value: &str| named(&answer(value)).map(|all| all.len());
+        assert_eq!(devices("1"), Ok(2));
+        assert_eq!(devices("0"), Ok(1));
+        let mut told = answer("1");
+        told["isPartial"] = json!(false);
+        told["warnings"] = json!(["PromQL info: the metric might not be a counter"]);
+        assert_eq!(named(&told).map(|all| all.len()), Ok(2));
+    }
+
+    #[test]
+    fn an_answer_that_may_lack_something_does_not_count() {
+        named(&answer("NaN")).unwrap_err();
+        let with = |key: &str, value: Value| {
+            let mut told = answer("1");
+            told[key] = value;
+            named(&told).unwrap_err()
+        };
+        assert!(with("isPartial", json!(true)).contains("partial"));
+        let warned = with("warnings", json!(["PromQL info: x", "a store is away"]));
+        assert!(warned.contains("a store is away"), "{warned}");
+        with("data", json!({ "resultType": "vector", "result": null }));
+        with("data", json!({ "resultType": "vector" }));
     }
 }

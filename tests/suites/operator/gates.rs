@@ -34,6 +34,10 @@ fn written(time: u64) -> String {
 impl Ring {
     /// gw-1 and gw-2 are of canary; the gate is on stable already.
     fn new(more: &str) -> Self {
+        Self::with(&format!("{GATE}{more}"))
+    }
+
+    fn with(gate: &str) -> Self {
         let rings = Rings::new();
         let (desk, repo) = (&rings.desk, &rings.repo);
         let fleet = std::fs::read_to_string(repo.join("fleet.toml")).unwrap();
@@ -51,7 +55,7 @@ impl Ring {
             )
             .unwrap();
         }
-        std::fs::write(repo.join("fleet.toml"), format!("{fleet}{GATE}{more}")).unwrap();
+        std::fs::write(repo.join("fleet.toml"), format!("{fleet}{gate}")).unwrap();
         desk.git(repo, &["commit", "-q", "-a", "-m", "A gate"]);
         desk.git(repo, &["push", "-q", "origin", "canary"]);
         let reports = desk.path("reports");
@@ -211,6 +215,35 @@ fn a_candidate_does_not_loosen_its_own_gate_and_an_override_is_written_down() {
     }
     let said = ring.promote(&[]).expect_code(3);
     assert!(said.stderr.contains("(for 2h of 4h)"), "{}", said.text());
+    // It does not say who judges it, nor take anybody out of the ring: by another label, or without a document.
+    let commits = |what: &str| {
+        desk.git(repo, &["commit", "-q", "-a", "-m", what]);
+        desk.git(repo, &["push", "-q", "origin", "canary"]);
+    };
+    let whom = format!("{fleet}\n[prometheus]\nurl = \"http://127.0.0.1:1\"\n");
+    std::fs::write(repo.join("fleet.toml"), whom).unwrap();
+    commits("A server of its own");
+    let said = ring.rings.promote(&[]).expect_code(2);
+    assert!(said.stderr.contains("whom to ask"), "{}", said.text());
+    let device = repo.join("devices/gw-2.toml");
+    let document = std::fs::read_to_string(&device).unwrap();
+    std::fs::remove_file(ring.reports.join("gw-2.report")).unwrap();
+    std::fs::write(&device, document.replace("\"a\"", "\"b\"")).unwrap();
+    commits("Of another ring");
+    let said = ring.promote(&[]).expect_code(3);
+    assert!(said.stderr.contains("gw-2 (no report)"), "{}", said.text());
+    std::fs::remove_file(&device).unwrap();
+    commits("Not there");
+    let said = ring.promote(&[]).expect_code(3);
+    assert!(said.stderr.contains("gw-2 (no report)"), "{}", said.text());
+    std::fs::write(&device, document).unwrap();
+    std::fs::write(
+        repo.join("fleet.toml"),
+        fleet.replace("soak = \"1h\"", "soak = \"4h\""),
+    )
+    .unwrap();
+    desk.git(repo, &["add", "-A"]);
+    commits("As before");
 
     ring.promote(&["--override", " "]).expect_code(2);
     ring.promote(&["--override", "one\nGate: met"])
@@ -370,6 +403,11 @@ fn a_real_prometheus_says_how_the_ring_is() {
         std::fs::write(repo.join("fleet.toml"), text).unwrap();
         desk.git(repo, &["commit", "-q", "-a", "-m", "Another query"]);
         desk.git(repo, &["push", "-q", "origin", "canary"]);
+        // Who judges a gate that stands comes to its branch first.
+        let whom = ["--override", "Whom to ask"];
+        ring.rings.promote(&whom).expect_code(0);
+        desk.commit(repo, "apps/hello/hello.txt", &["What is judged"]);
+        desk.git(repo, &["push", "-q", "origin", "canary"]);
         ring.rings.promote(&["--dry-run"])
     };
     own("evenkeel_revision_info{branch=\"$branch\",state=\"nothing\"}").expect_code(0);
@@ -387,4 +425,28 @@ fn a_real_prometheus_says_how_the_ring_is() {
     let said = ring.rings.promote(&["--prometheus", &url]).expect_code(1);
     assert!(said.stderr.contains("does not answer"), "{}", said.text());
     assert_eq!(ring.rings.there("stable"), stable);
+}
+
+#[test]
+fn a_soak_shorter_than_the_time_between_samples_forgives_nothing() {
+    let ring = Ring::with("\n[promote.stable]\nsoak = \"1s\"\nhealthy = 1\n");
+    let history = History::of(
+        &ring,
+        &[
+            ("gw-1", "healthy", 8000, 0),
+            ("gw-2", "healthy", 8000, 80),
+            ("gw-2", "applied", 20, 20),
+            // Heard of a while ago, and not well.
+            ("gw-3", "refused", 3000, 1500),
+        ],
+    );
+    let said = ring
+        .rings
+        .promote(&["--dry-run", "--json", "--prometheus", &history.url])
+        .expect_code(3);
+    let answer: Value = serde_json::from_str(&said.stdout).unwrap();
+    let standing = |id: &str| answer["gate"]["devices"][id]["standing"].clone();
+    assert_eq!(standing("gw-1"), "healthy", "{answer:#}");
+    assert_eq!(standing("gw-2"), "behind", "{answer:#}");
+    assert_eq!(standing("gw-3"), "failed", "{answer:#}");
 }

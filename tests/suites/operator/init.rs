@@ -124,6 +124,54 @@ fn the_users_own_key_and_settings_are_used_and_stay() {
 }
 
 #[test]
+fn what_signing_kept_from_being_made_is_told_of_and_can_be_made_by_hand() {
+    let desk = Desk::new();
+    desk.is_known();
+    let settings = desk.home().join(".gitconfig");
+    let good = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(
+        &settings,
+        format!("{good}[gpg \"ssh\"]\nprogram = /bin/false\n"),
+    )
+    .unwrap();
+    desk.evenkeel(desk.dir.path(), &["init", "fleet"])
+        .expect_code(1);
+    std::fs::write(&settings, good).unwrap();
+    let repo = desk.path("fleet");
+    let json = desk
+        .evenkeel(&repo, &["init", "--json", "."])
+        .expect_code(0);
+    let answer: Value = serde_json::from_str(&json.stdout).unwrap();
+    let todo = answer["todo"].as_array().unwrap();
+    assert_eq!(todo.len(), 2, "{answer:#}");
+    for line in todo {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", line.as_str().unwrap()])
+            .env("GIT_CONFIG_GLOBAL", &settings)
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .current_dir(&repo);
+        desk.at_home(&mut shell).expect_code(0);
+    }
+    assert_eq!(
+        desk.git(&repo, &["symbolic-ref", "HEAD"]),
+        "refs/heads/stable"
+    );
+    let set = arg(&repo.join("allowed_signers"));
+    for ring in ["stable", "canary"] {
+        let bound = ["--branch", ring, "--bind-branch", ring];
+        let verify = ["verify", "--allowed-signers", &set];
+        desk.evenkeel(&repo, &[verify.as_slice(), &bound].concat())
+            .expect_code(0);
+    }
+    let json = desk
+        .evenkeel(&repo, &["init", "--json", "."])
+        .expect_code(0);
+    let answer: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(answer["todo"], serde_json::json!([]));
+}
+
+#[test]
 fn what_is_somebody_elses_is_never_taken_for_empty() {
     let desk = Desk::new();
     desk.is_known();

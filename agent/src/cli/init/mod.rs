@@ -301,7 +301,26 @@ fn complete(args: &Args, git: &Git, done: &mut Done) -> Result<(), Stop> {
                 .push(format!("git add {SIGNERS} && git commit -S"));
         }
     }
-    hooks(git, done)
+    hooks(git, done)?;
+    begun(git, done)
+}
+
+/// What is left where the first commits were not made: signing failed, say.
+fn begun(git: &Git, done: &mut Done) -> Result<(), Stop> {
+    if git.id("HEAD")?.is_none() {
+        done.todo
+            .push("git commit -S -m 'Begin the fleet'".to_owned());
+    }
+    let branch = git.maybe(&["symbolic-ref", "--quiet", "--short", "HEAD"])?;
+    let elsewhere = branch.is_none_or(|branch| branch == FIRST)
+        || !git.ask(&["remote"])?.is_empty()
+        || git.id(&format!("refs/heads/{FIRST}"))?.is_some();
+    if !elsewhere {
+        done.todo.push(format!(
+            "git switch -q -c {FIRST} && git commit -S --allow-empty -m 'Begin the ring {FIRST}' && git switch -q -"
+        ));
+    }
+    Ok(())
 }
 
 fn hooks(git: &Git, done: &mut Done) -> Result<(), Stop> {

@@ -2,7 +2,8 @@
 //!
 //! The gate that counts is the stricter, demand by demand, of what the branch says now and of what would come to it, so that
 //! nothing loosens its own gate: that takes a promotion under the old one first, or an override, which the commit records.
-//! The server and its queries are the branch's own where it has any; the ring is who either of them means.
+//! The server and its queries are the branch's own; the promoted tree's count only before a branch without any and without a
+//! gate yet. The ring is who either of them means, of the devices of either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,7 +34,8 @@ const TOLD: usize = 5;
 /// A device that was heard of within this time is of its ring, by Prometheus' word.
 const REMEMBERED: &str = "7d";
 
-/// The standard queries. `$soak` is never 0: Prometheus knows no empty range.
+/// The standard queries. `$soak` is never 0: Prometheus knows no empty range. One that is shorter than the time between two
+/// samples may hold none, so what is so now is asked as well.
 const QUERIES: [(&str, &str); 4] = [
     (
         "ring",
@@ -51,11 +53,17 @@ const QUERIES: [(&str, &str); 4] = [
          unless on (device) \
          count_over_time(evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",state!=\"healthy\"}[$soak]) \
          unless on (device) \
-         count_over_time(evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",commit!~\"$commits\"}[$soak])",
+         count_over_time(evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",commit!~\"$commits\"}[$soak]) \
+         unless on (device) \
+         evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",state!=\"healthy\"} \
+         unless on (device) \
+         evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",commit!~\"$commits\"}",
     ),
     (
         "failed",
-        "evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",commit=~\"$commits\",state=~\"refused|unhealthy\"}",
+        "last_over_time(evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",commit=~\"$commits\",state=~\"refused|unhealthy\"}[$silent]) \
+         unless on (device) \
+         evenkeel_revision_info{fleet=\"$fleet\",branch=\"$branch\",commit=~\"$commits\",state!~\"refused|unhealthy\"}",
     ),
 ];
 
@@ -107,7 +115,8 @@ pub(super) fn judged(question: &Question<'_>) -> Result<Option<Judged>, Stop> {
         }
     };
     let gate_of = |fleet: &Fleet| fleet.promotion.gates.get(&args.to).copied();
-    let gate = match (before.as_ref().and_then(gate_of), gate_of(&after)) {
+    let standing = before.as_ref().and_then(gate_of);
+    let gate = match (standing, gate_of(&after)) {
         (Some(now), Some(next)) => now.and(next),
         (Some(only), None) | (None, Some(only)) => only,
         (None, None) => {
@@ -121,13 +130,17 @@ pub(super) fn judged(question: &Question<'_>) -> Result<Option<Judged>, Stop> {
         question,
         gate,
         revision: revision(question)?,
-        declared: declared(question.from, before.as_ref(), &after, question.after)?,
+        declared: declared(question, before.as_ref(), &after)?,
         fleet: &after.name,
     };
     let server = before
         .as_ref()
         .and_then(|fleet| fleet.promotion.prometheus.clone())
-        .or_else(|| after.promotion.prometheus.clone())
+        // What a gate stands before does not say who judges it.
+        .or_else(|| match standing {
+            Some(_) => None,
+            None => after.promotion.prometheus.clone(),
+        })
         .unwrap_or_default();
     let (source, members) = match &args.reports {
         Some(dir) => (
@@ -140,7 +153,8 @@ pub(super) fn judged(question: &Question<'_>) -> Result<Option<Judged>, Stop> {
                 "nothing".to_owned(),
                 Err(usage(format!(
                     "[promote.{}] wants to know how the devices of {} are, and nothing says whom to ask\nhint: --reports DIR, \
-                     --prometheus URL, or [prometheus] in fleet.toml",
+                     --prometheus URL, or [prometheus] in the fleet.toml of {0} (where that has a gate, what is promoted does not say \
+                     who judges it)",
                     args.to, question.from
                 ))),
             ),
@@ -205,27 +219,32 @@ fn revision(question: &Question<'_>) -> Result<Revision, Stop> {
     })
 }
 
-/// The devices with a document that `[rings]` of either tree means.
+/// The devices with a document in either tree that `[rings]` of either means.
 fn declared(
-    from: &str,
+    question: &Question<'_>,
     before: Option<&Fleet>,
     after: &Fleet,
-    tree: &Tree,
 ) -> Result<BTreeSet<String>, Stop> {
     let selectors: Vec<_> = before
         .into_iter()
         .chain([after])
-        .filter_map(|fleet| fleet.promotion.rings.get(from))
+        .filter_map(|fleet| fleet.promotion.rings.get(question.from))
         .collect();
     if selectors.is_empty() {
         return Ok(BTreeSet::new());
     }
     let mut out = Diagnostics::new();
-    let devices = read_devices(tree, &mut out);
+    let devices = read_devices(question.after, &mut out);
     out.into_result(())
         .map_err(|problems| refused(problems.to_string()))?;
-    Ok(devices
+    // Who loses its document or its labels now is still of the ring. One that cannot be read there does not hold its own repair.
+    let present = question
+        .before
+        .map(|tree| read_devices(tree, &mut Diagnostics::new()))
+        .unwrap_or_default();
+    Ok(present
         .iter()
+        .chain(&devices)
         .filter(|(_, device)| selectors.iter().any(|one| one.matches(&device.labels)))
         .map(|(id, _)| id.to_string())
         .collect())
