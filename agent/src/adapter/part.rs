@@ -15,7 +15,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 type Sink<'s> = dyn FnMut(Piece<'_>) -> io::Result<()> + 's;
 
 /// What is left free beside it: the device's own files come first.
-const SPARE: u64 = 4 * 1024 * 1024;
+pub(crate) const SPARE: u64 = 4 * 1024 * 1024;
 
 /// How large a file may become.
 pub(crate) struct Bounds<'b> {

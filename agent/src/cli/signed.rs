@@ -86,6 +86,10 @@ pub(super) fn push(
         return Err(usage(format!("`{remote}` is not a remote")));
     }
     let lease = format!("--force-with-lease={full}:{parent}");
+    // A branch that is to begin has no parent.
+    let place = parent
+        .get(..10)
+        .map_or_else(|| "not there yet".to_owned(), |short| format!("at {short}"));
     let refspec = format!("{commit}:{full}");
     let said = git.ask(&["push", "--porcelain", &lease, remote, &refspec]);
     match said {
@@ -93,9 +97,8 @@ pub(super) fn push(
         Err(error) => {
             say("note: nothing has changed here or there");
             Err(Stop::from(error.context(format!(
-                "the {what} was not pushed; {remote} takes it only where its branch is at {} too\nhint: `git fetch {remote}` \
-                 and bring the branch here to where it is there",
-                &parent[..10]
+                "the {what} was not pushed; {remote} takes it only where its branch is {place} too\nhint: `git fetch {remote}` \
+                 and bring the branch here to where it is there"
             ))))
         }
     }

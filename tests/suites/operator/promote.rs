@@ -242,6 +242,15 @@ fn what_is_not_trusted_or_has_a_mistake_or_has_moved_is_not_promoted() {
     let hook = rings.bare.join("hooks/pre-receive");
     std::fs::write(&hook, "#!/bin/sh\necho not today >&2\nexit 1\n").unwrap();
     run(Command::new("chmod").arg("755").arg(&hook), PATIENCE).expect_code(0);
+    // A branch that would be new there, too.
+    let arguments = ["promote", "--from", "canary", "--to", "fresh"];
+    let said = rings.desk.evenkeel(&rings.repo, &arguments);
+    assert_ne!(said.code, Some(101), "{}", said.text());
+    assert!(
+        said.stderr.contains("was not pushed") && said.stderr.contains("not there yet"),
+        "{}",
+        said.text()
+    );
     let said = rings.promote(&[]).expect_code(1);
     assert!(said.stderr.contains("was not pushed"), "{}", said.text());
     assert_eq!(rings.there("stable"), stable);

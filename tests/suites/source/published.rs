@@ -9,6 +9,7 @@ use evenkeel_tests::ports::Port;
 use evenkeel_tests::process::{Server, run};
 
 use super::*;
+use crate::torture::disk::Mount;
 
 /// A fleet repository, a tree of it on a web server, and what publishes the one into the other.
 pub(super) struct Site {
@@ -116,6 +117,18 @@ impl Site {
         *seen = all.len();
         fresh
     }
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    std::iter::successors(Some(1_u64), |x| {
+        Some(
+            x.wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407),
+        )
+    })
+    .map(|x| (x >> 33) as u8)
+    .take(bytes)
+    .collect()
 }
 
 fn last_pack(site: &Site) -> String {
@@ -240,6 +253,58 @@ fn a_folder_on_the_device_may_hold_a_published_tree() {
     let error = Bench::new(&other).fetch(None).unwrap_err();
     assert!(matches!(error, SourceError::NoBranch { .. }), "{error}");
     fsck(&bench.store());
+    // On a stick there may be anything: a pipe never ends, and a device never has an end.
+    site.commit("five");
+    site.publish(&[]);
+    let head = site.head();
+    let pack = site.file(&last_pack(&site));
+    for file in [pack, head] {
+        std::fs::remove_file(&file).unwrap();
+        run(Command::new("mkfifo").arg(&file), PATIENCE).expect_code(0);
+        let (error, text) = refused(bench.fetch(Some(&four)));
+        assert!(
+            is_remote(&error) && text.contains("it is no file"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_pack_that_finds_no_room_is_not_begun_and_a_full_disk_is_left_as_it_was() {
+    let mut site = Site::new();
+    let bench = Bench::new(&site.section());
+    let state = bench.state.path().to_owned();
+    let _mount = Mount::tmpfs(&state, "size=12m,mode=0700");
+    bench.fetch(None).unwrap();
+    // It comes in, and does not fit twice.
+    site.repo.write("apps/web/blob", noise(6_500_000));
+    let four = site.commit("four");
+    site.publish(&[]);
+    let mut seen = 0;
+    site.asked(&mut seen);
+    for _ in 0..2 {
+        let (error, text) = refused(bench.fetch(Some(&site.commits[2])));
+        assert!(
+            matches!(error, SourceError::Store { .. }) && text.contains("the disk is full"),
+            "{text}"
+        );
+        assert!(!state.join("git.incoming").exists());
+    }
+    assert_eq!(site.asked(&mut seen), ["heads/main.json 200"; 2]);
+    run(
+        Command::new("mount")
+            .args(["-o", "remount,size=32m"])
+            .arg(&state),
+        PATIENCE,
+    )
+    .expect_code(0);
+    let tip = bench.fetch(Some(&site.commits[2])).unwrap();
+    assert_eq!(tip.id.as_str(), four);
+    // What is left of a download that nobody needs any more.
+    std::fs::create_dir(state.join("git.incoming")).unwrap();
+    std::fs::write(state.join("git.incoming").join("0".repeat(64)), "part").unwrap();
+    bench.fetch(Some(&four)).unwrap();
+    assert!(!state.join("git.incoming").exists());
 }
 
 #[test]
@@ -320,16 +385,7 @@ fn a_download_that_broke_off_is_gone_on_with() {
     let bench = Bench::new(&site.below("slow"));
     bench.fetch(None).unwrap();
     // Four seconds' worth that no compression makes less.
-    let noise: Vec<u8> = std::iter::successors(Some(1_u64), |x| {
-        Some(
-            x.wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407),
-        )
-    })
-    .map(|x| (x >> 33) as u8)
-    .take(1_600_000)
-    .collect();
-    site.repo.write("apps/web/blob", noise);
+    site.repo.write("apps/web/blob", noise(1_600_000));
     let four = site.commit("four");
     site.publish(&[]);
     let (sum, size) = site.packs().0.last().unwrap().clone();

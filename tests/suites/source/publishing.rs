@@ -16,6 +16,25 @@ fn the_same_tip_published_again_writes_nothing() {
     let said = site.publish(&[]);
     assert_eq!(said["branches"][0]["changed"], false, "{said}");
     assert_eq!(listing(&site.tree()), before);
+    // A pack that went bad is no longer what its name says, and is made anew.
+    for sum in [site.packs().0[0].0.clone(), site.packs().1.0] {
+        let good = std::fs::read(site.file(&sum)).unwrap();
+        let mut bad = good.clone();
+        bad[good.len() / 2] ^= 1;
+        std::fs::write(site.file(&sum), bad).unwrap();
+        site.publish(&[]);
+        assert!(
+            std::fs::read(site.file(&sum)).is_ok_and(|now| now == good)
+                || site
+                    .packs()
+                    .0
+                    .iter()
+                    .chain([&site.packs().1])
+                    .all(|(other, _)| *other != sum),
+            "{sum}"
+        );
+        Bench::new(&site.section()).fetch(None).unwrap();
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::line::Taken;
 use crate::adapter::durable::sync_dir;
-use crate::adapter::part::hex;
+use crate::adapter::part::{digits, hex};
 use crate::cli::git::{Stop, say, usage};
 use crate::domain::published::{Head, LONGEST_HEAD, MARK, MARK_TEXT, head_file, pack_file};
 
@@ -95,8 +95,7 @@ impl Out {
             }
         };
         for pack in head.line.iter().chain([&head.snapshot]) {
-            let size = fs::metadata(self.dir.join(pack.file())).map(|data| data.len());
-            if !size.is_ok_and(|size| size == pack.size) {
+            if !is_whole(&self.dir.join(pack.file()), pack.size, &pack.sha256) {
                 say(&format!(
                     "note: {} is not whole in {}: all packs of {branch} are made anew",
                     pack.file(),
@@ -129,7 +128,7 @@ impl Out {
             }
             let sha256 = hex(&hash.finalize());
             let path = self.dir.join(pack_file(&sha256));
-            if fs::metadata(&path).is_ok_and(|data| data.len() == size) {
+            if is_whole(&path, size, &sha256) {
                 fs::remove_file(&tmp)?;
                 return Ok(((sha256, size), false));
             }
@@ -248,6 +247,12 @@ impl Out {
             self.dir.join(what).display()
         )))
     }
+}
+
+/// Whether a pack is there as its name says: one that went bad on the disk is written again.
+fn is_whole(path: &Path, size: u64, sha256: &str) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == size)
+        && digits(path).is_ok_and(|sum| sum == sha256)
 }
 
 fn bounded(path: &Path) -> io::Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 //! Owns `<state>/git.heads`: the last head of each address with what the server calls it (its ETag, or its time). It is written
 //! when a head changes, so an idle poll writes nothing; where it is lost, the next poll asks without a condition.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -95,6 +96,20 @@ impl Heads {
         }
     }
 
+    /// The packs that an answer names whose tip is still on its way.
+    pub(super) fn awaited(&self, is_here: impl Fn(&Head) -> bool) -> BTreeSet<String> {
+        self.with(|known| {
+            let coming = known
+                .iter()
+                .map(|one| &one.head)
+                .filter(|head| !is_here(head));
+            coming
+                .flat_map(|head| head.line.iter().chain([&head.snapshot]))
+                .map(|pack| pack.sha256.clone())
+                .collect()
+        })
+    }
+
     pub(in crate::adapter::git) fn forget(&self, remote: &HttpRemote) {
         self.with(|known| known.retain(|one| one.url != remote.url.as_str()));
     }
@@ -116,8 +131,11 @@ impl Heads {
 
     fn remember(&self, fresh: Known) {
         self.with(|known| {
-            known.retain(|one| one.url != fresh.url);
-            known.push(fresh);
+            // In its place: an answer that is the same as before changes nothing on the disk.
+            match known.iter_mut().find(|one| one.url == fresh.url) {
+                Some(one) => *one = fresh,
+                None => known.push(fresh),
+            }
         });
     }
 
@@ -172,7 +190,15 @@ pub(super) fn head(inner: &Inner, place: Place<'_>, budget: &Budget) -> Result<F
 
 fn of_folder(inner: &Inner, dir: &Path) -> Result<Found, Fault> {
     let file = dir.join(head_file(&inner.branch));
-    match bounded(&file, LONGEST_HEAD) {
+    // A pipe or a device in its place would be read for ever.
+    let read = std::fs::metadata(&file).and_then(|data| {
+        if data.is_file() {
+            bounded(&file, LONGEST_HEAD)
+        } else {
+            Err(io::Error::other("it is no file"))
+        }
+    });
+    match read {
         Ok(bytes) => parse(&bytes, &inner.branch).map(Found::Head),
         Err(error) if store::is_nothing(&error) => Ok(if dir.join(MARK).is_file() {
             Found::NoBranch

@@ -12,6 +12,7 @@ mod head;
 mod quarantine;
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -27,7 +28,7 @@ use super::download::{Pieces, ask, ranged_from};
 use super::exchange::{Answer, Ask, Exchange, is_empty};
 use super::limits::{Budget, Fault};
 use super::{graph, object_id, store};
-use crate::adapter::part;
+use crate::adapter::{part, room};
 use crate::domain::published::{Head, MARK, Pack, head_file};
 use crate::domain::revision::CommitId;
 use crate::domain::storage::Storage;
@@ -105,6 +106,12 @@ impl Exchange<'_> {
             received?;
         }
         if let Ask::Update = asked {
+            if packs.is_empty() {
+                // Another remote may have brought the tip meanwhile.
+                let awaited = self.inner.heads.awaited(|head| is_here(repo, &head.tip));
+                self.sweep(|name| name.to_str().is_some_and(|name| awaited.contains(name)));
+                let _ = fs::remove_dir(&self.inner.incoming);
+            }
             self.inner.heads.keep();
         }
         Ok(Ok(Answer::Tip { id: tip, is_new }))
@@ -116,7 +123,7 @@ impl Exchange<'_> {
         if let Some(last) = last {
             return head.line[last + 1..].iter().collect();
         }
-        let whole: u64 = head.line.iter().map(|pack| pack.size).sum();
+        let whole = sizes(&head.line);
         // Who has something has a floor, and the way from there to the tip is in the line alone.
         if !is_empty(repo) && whole <= self.inner.limits.pack_bytes {
             return head.line.iter().collect();
@@ -135,19 +142,58 @@ impl Exchange<'_> {
         budget: &Budget,
     ) -> Result<(), SourceError> {
         let most = self.inner.limits.pack_bytes;
-        let whole = packs
-            .iter()
-            .fold(0_u64, |sum, pack| sum.saturating_add(pack.size));
+        let whole = sizes(packs.iter().copied());
         if whole > most {
             return Err(self.error(Fault::TooMuch(most)));
         }
+        let received = self
+            .look_for_room(place, packs)
+            .and_then(|()| self.take_in(repo, place, packs, tip, look, budget));
+        if let Err(error) = &received
+            && Storage::behind(error) == Some(Storage::Full)
+        {
+            // Others need the room.
+            let _ = store::remove(&self.inner.incoming);
+        }
+        received
+    }
+
+    /// Whether the disk has room for what is still to come, and for all of it once more, taken apart, before anything of it is
+    /// written.
+    fn look_for_room(&self, place: Place<'_>, packs: &[&Pack]) -> Result<(), SourceError> {
+        let incoming = &self.inner.incoming;
+        self.sweep(|name| packs.iter().any(|pack| *name == *pack.sha256));
+        let whole = sizes(packs.iter().copied());
+        let to_come = match place {
+            Place::Web(_) => packs.iter().fold(0_u64, |sum, pack| {
+                let have = fs::metadata(incoming.join(&pack.sha256)).map_or(0, |data| data.len());
+                sum.saturating_add(pack.size.saturating_sub(have))
+            }),
+            Place::Folder(_) => 0,
+        };
+        // A quarter of it for the indexes.
+        let need = [whole, whole / 4, part::SPARE]
+            .into_iter()
+            .fold(to_come, u64::saturating_add);
+        room::look(incoming.parent().unwrap_or(incoming), need)
+            .map_err(|error| store::broken("cannot take in what is published", error))
+    }
+
+    fn take_in(
+        &self,
+        repo: &gix::Repository,
+        place: Place<'_>,
+        packs: &[&Pack],
+        tip: ObjectId,
+        look: Look,
+        budget: &Budget,
+    ) -> Result<(), SourceError> {
         let incoming = &self.inner.incoming;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(incoming)
             .map_err(|error| store::broken("cannot make the place for what is fetched", error))?;
-        self.sweep(packs);
         let mut files = Vec::with_capacity(packs.len());
         for pack in packs {
             files.push(match place {
@@ -162,7 +208,8 @@ impl Exchange<'_> {
                 }
             });
         }
-        let quarantine = Quarantine::new(incoming.join("store"), repo, &self.inner.limits, budget)?;
+        let mut quarantine =
+            Quarantine::new(incoming.join("store"), repo, &self.inner.limits, budget)?;
         let fits = |done: Result<(), Fault>| done.map_err(|fault| self.error(fault));
         for file in &files {
             fits(quarantine.index(file)?)?;
@@ -173,14 +220,13 @@ impl Exchange<'_> {
     }
 
     /// What is left of downloads that are no longer wanted.
-    fn sweep(&self, packs: &[&Pack]) {
+    fn sweep(&self, is_wanted: impl Fn(&OsStr) -> bool) {
         for entry in fs::read_dir(&self.inner.incoming)
             .into_iter()
             .flatten()
             .flatten()
         {
-            let name = entry.file_name();
-            if !packs.iter().any(|pack| *name == *pack.sha256) {
+            if !is_wanted(&entry.file_name()) {
                 let _ = store::remove(&entry.path());
             }
         }
@@ -244,13 +290,7 @@ impl Exchange<'_> {
         });
         if let Err(error) = filled {
             return Err(match Storage::behind(error.as_ref()) {
-                Some(storage) => {
-                    if storage == Storage::Full {
-                        // Others need the room.
-                        let _ = store::remove(&self.inner.incoming);
-                    }
-                    store::broken("cannot write what is fetched", error)
-                }
+                Some(_) => store::broken("cannot write what is fetched", error),
                 None => self.error(fault(error)),
             });
         }
@@ -272,7 +312,12 @@ impl Exchange<'_> {
                 self.error(Fault::Answer(unread(file, &error)))
             }
         };
-        let size = fs::metadata(file).map_err(unreadable)?.len();
+        let data = fs::metadata(file).map_err(unreadable)?;
+        // A pipe or a device in its place would be read for ever.
+        if !data.is_file() {
+            return Err(wrong("it is no file".to_owned()));
+        }
+        let size = data.len();
         if size != pack.size {
             return Err(wrong(format!(
                 "it was cut off: {size} bytes, and its head says {}",
@@ -292,6 +337,13 @@ impl Exchange<'_> {
 /// That a file does not read. In words alone: a stick that was pulled out is no failing disk of the device's.
 fn unread(file: &Path, error: &io::Error) -> String {
     format!("cannot read {}: {error}", file.display())
+}
+
+/// A head says what it likes: no sum of it may overflow.
+fn sizes<'p>(packs: impl IntoIterator<Item = &'p Pack>) -> u64 {
+    packs
+        .into_iter()
+        .fold(0, |sum, pack| sum.saturating_add(pack.size))
 }
 
 fn is_here(repo: &gix::Repository, id: &CommitId) -> bool {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -26,6 +26,8 @@ pub(super) enum Look {
 /// A store of packs that are not taken yet.
 pub(super) struct Quarantine<'a> {
     dir: PathBuf,
+    /// What was taken apart, the oldest first.
+    packs: Vec<PathBuf>,
     /// The store that they are for.
     into: &'a gix::Repository,
     limits: &'a Limits,
@@ -38,7 +40,7 @@ impl Drop for Quarantine<'_> {
     }
 }
 
-fn local(what: &str) -> impl Fn(std::io::Error) -> SourceError {
+fn local(what: &str) -> impl Fn(io::Error) -> SourceError {
     move |error| store::broken(what, error)
 }
 
@@ -57,6 +59,7 @@ impl<'a> Quarantine<'a> {
     ) -> Result<Self, SourceError> {
         let quarantine = Self {
             dir,
+            packs: Vec::new(),
             into,
             limits,
             budget,
@@ -79,12 +82,8 @@ impl<'a> Quarantine<'a> {
         store::open(&self.dir, self.limits)
     }
 
-    fn packs(&self) -> PathBuf {
-        self.dir.join("objects/pack")
-    }
-
     /// Takes a pack apart: each object is hashed.
-    pub(super) fn index(&self, file: &Path) -> Result<Result<(), Fault>, SourceError> {
+    pub(super) fn index(&mut self, file: &Path) -> Result<Result<(), Fault>, SourceError> {
         let repo = self.open()?;
         let mut file = match File::open(file) {
             Ok(file) => BufReader::new(file),
@@ -92,7 +91,7 @@ impl<'a> Quarantine<'a> {
         };
         let done = pack::Bundle::write_to_directory(
             &mut file,
-            Some(&self.packs()),
+            Some(&self.dir.join("objects/pack")),
             &mut gix::progress::Discard,
             self.budget.interrupt(),
             Some(Box::new(repo.objects.clone())),
@@ -108,12 +107,22 @@ impl<'a> Quarantine<'a> {
                 if let Some(keep) = outcome.keep_path {
                     let _ = fs::remove_file(keep);
                 }
+                // A head may name one twice.
+                self.packs
+                    .extend(outcome.data_path.filter(|path| !self.packs.contains(path)));
                 Ok(Ok(()))
             }
             Err(error) => {
                 let text = super::super::exchange::chain(&error);
-                if text.contains("No space left") || text.contains("Read-only file system") {
-                    return Err(store::broken("cannot write what was fetched", error));
+                // Not every error of gix's names the system's own as its source.
+                for (words, kind) in [
+                    ("No space left", io::ErrorKind::StorageFull),
+                    ("Read-only file system", io::ErrorKind::ReadOnlyFilesystem),
+                ] {
+                    if text.contains(words) {
+                        let error = io::Error::new(kind, error);
+                        return Err(store::broken("cannot write what was fetched", error));
+                    }
                 }
                 Ok(Err(Fault::broken(
                     "a pack of it is not good git data",
@@ -152,14 +161,11 @@ impl<'a> Quarantine<'a> {
         Ok(Ok(()))
     }
 
+    /// The oldest first: what a cut leaves is whole up to some commit.
     fn move_into(&self, packs: &Path) -> Result<Vec<PathBuf>, SourceError> {
         let failed = local("cannot move what was fetched into it");
         let mut files = Vec::new();
-        for entry in fs::read_dir(self.packs()).map_err(&failed)? {
-            let path = entry.map_err(&failed)?.path();
-            if path.extension().is_none_or(|extension| extension != "pack") {
-                continue;
-            }
+        for path in &self.packs {
             // A pack without its index is not seen: the index last.
             for from in [path.clone(), path.with_extension("idx")] {
                 store::sync(&from).map_err(&failed)?;
