@@ -42,6 +42,9 @@ impl<W: World> Agent<W> {
     ) -> Result<Newest, CycleError> {
         if urgency == Urgency::Scheduled && !self.is_poll_due().await {
             // What is here is judged again; whether the remote answers is as it was.
+            if let Some(split) = self.split_known() {
+                return Ok(split);
+            }
             let raw = self.local_tip(floor).await;
             return self.consider(raw, None, ledger, floor).await;
         }
@@ -90,6 +93,9 @@ impl<W: World> Agent<W> {
         floor: Option<&Floor>,
     ) -> Result<Newest, CycleError> {
         self.session.reached.set(false);
+        if let Some(split) = self.split_known() {
+            return Ok(split);
+        }
         let raw = self.local_tip(floor).await;
         self.consider(raw, None, ledger, floor).await
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::session::{Says, chain};
 use super::{Agent, CycleError};
-use crate::domain::commit::{Descent, Kin, RawCommit};
+use crate::domain::commit::{Descent, Kin};
 use crate::domain::history::{Floor, Ledger};
 use crate::domain::outcome::{ConditionType, RemoteState, RemoteStatus};
 use crate::domain::revision::CommitId;
@@ -27,7 +27,7 @@ const SPLIT_VIEW: &str = "SplitView";
 const DEEPENINGS: usize = 4;
 
 /// What was found when all of them were asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Found {
     /// What the first says.
     First,
@@ -50,6 +50,14 @@ struct Compared {
 #[derive(Debug, Default)]
 pub(super) struct Remotes {
     compared: RefCell<Option<Compared>>,
+}
+
+/// Who of the remotes says something now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    All,
+    /// What the others have is not known.
+    Some,
 }
 
 /// A tip that remotes name.
@@ -113,17 +121,48 @@ impl<W: World> Agent<W> {
         self.consider(Some(tip), None, ledger, floor).await
     }
 
-    /// No remote answers. A contradiction that is known holds all the same.
+    /// No remote answers.
     pub(super) fn split_before(&self) -> Option<Newest> {
         self.tell_remotes(None, None);
+        self.split_known()
+    }
+
+    /// A contradiction that is known, where no remote is asked or none answers: it holds all the same.
+    pub(super) fn split_known(&self) -> Option<Newest> {
+        if self.world.source().remotes().len() < 2 {
+            return None;
+        }
         let rejection = match &*self.session.remotes.compared.borrow() {
             Some(Compared {
                 found: Found::Split(rejection),
                 ..
             }) => rejection.clone(),
-            Some(_) | None => return None,
+            Some(Compared {
+                found: Found::First | Found::Instead(_),
+                ..
+            }) => return None,
+            None => self.split_told()?,
         };
         Some(self.hold_split(rejection))
+    }
+
+    /// The contradiction that was told before this process began, where those remotes are still asked.
+    fn split_told(&self) -> Option<Rejection> {
+        let said = self.said_before();
+        let (_, commit) = said.first()?;
+        if said.iter().all(|(_, tip)| tip == commit) {
+            return None;
+        }
+        let report = self.session.report();
+        let told = report
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == ConditionType::Verified)?;
+        Some(Rejection {
+            commit: commit.clone(),
+            reason: SPLIT_VIEW.to_owned(),
+            message: told.message.clone(),
+        })
     }
 
     fn hold_split(&self, rejection: Rejection) -> Newest {
@@ -168,11 +207,18 @@ impl<W: World> Agent<W> {
         };
         let mut said: BTreeMap<usize, CommitId> = self.said_before().into_iter().collect();
         said.insert(first.remote, first.tip.id.clone());
+        let mut heard = 1;
         for seen in self.world.source().others(first.remote, whom).await {
             if let Some(tip) = seen.tip {
                 said.insert(seen.remote, tip);
+                heard += 1;
             }
         }
+        let answers = if heard < self.world.source().remotes().len() {
+            Answers::Some
+        } else {
+            Answers::All
+        };
         let mut candidates: Vec<Candidate> = Vec::new();
         for (remote, tip) in said {
             match candidates.iter_mut().find(|one| one.tip == tip) {
@@ -185,10 +231,17 @@ impl<W: World> Agent<W> {
             }
         }
         let found = if candidates.len() > 1 || first.tip.descent == Descent::NotDescendant {
-            self.choose_tip(&mut candidates, first, ledger, floor).await
+            self.choose_tip(&mut candidates, first, answers, ledger, floor)
+                .await
         } else {
-            self.tell_tips(first.remote, &candidates, |_| RemoteState::Current);
-            Found::First
+            let found = self
+                .unless_behind(Found::First, &first.tip.id, answers, ledger, floor)
+                .await;
+            self.tell_tips(first.remote, &candidates, |_| match &found {
+                Found::First | Found::Split(_) => RemoteState::Current,
+                Found::Instead(_) => RemoteState::Behind,
+            });
+            found
         };
         let mut compared = self.session.remotes.compared.borrow_mut();
         let doubts = match &found {
@@ -213,6 +266,7 @@ impl<W: World> Agent<W> {
         &self,
         candidates: &mut [Candidate],
         first: &Fetched,
+        answers: Answers,
         ledger: &Ledger,
         floor: Option<&Floor>,
     ) -> Found {
@@ -230,13 +284,30 @@ impl<W: World> Agent<W> {
         let words: Vec<Word> = candidates.iter().map(|one| one.word).collect();
         let choice = among(&words, |one, other| kin[one][other]);
         let (found, beside) = match choice {
-            Choice::One(at) if candidates[at].tip == first.tip.id => (Found::First, Some(at)),
-            Choice::One(at) => (Found::Instead(candidates[at].tip.clone()), Some(at)),
+            Choice::One(at) => {
+                let tip = &candidates[at].tip;
+                let chosen = if *tip == first.tip.id {
+                    Found::First
+                } else {
+                    Found::Instead(tip.clone())
+                };
+                let found = self
+                    .unless_behind(chosen.clone(), tip, answers, ledger, floor)
+                    .await;
+                let beside = (found == chosen).then_some(at);
+                (found, beside)
+            }
             Choice::Split(one, other) => (
                 Found::Split(self.split(&candidates[one], &candidates[other])),
                 Some(one),
             ),
-            Choice::None => match self.ahead_of(&first.tip, ledger, floor).await {
+            // Each of them was set back below the floor: as with a single one.
+            Choice::None
+                if answers == Answers::All && words.iter().all(|word| *word == Word::Signed) =>
+            {
+                (Found::First, None)
+            }
+            Choice::None => match self.ahead_of(&first.tip.id, ledger, floor).await {
                 Some(here) => (Found::Instead(here), None),
                 None => (Found::First, None),
             },
@@ -300,15 +371,32 @@ impl<W: World> Agent<W> {
         Kin::Unknown
     }
 
+    /// What was found; but a remote that is silent may be the one that has the tip that is here already, and one that is merely
+    /// behind it takes nothing back.
+    async fn unless_behind(
+        &self,
+        found: Found,
+        tip: &CommitId,
+        answers: Answers,
+        ledger: &Ledger,
+        floor: Option<&Floor>,
+    ) -> Found {
+        let here = match answers {
+            Answers::All => None,
+            Answers::Some => self.ahead_of(tip, ledger, floor).await,
+        };
+        here.map_or(found, Found::Instead)
+    }
+
     /// The tip that is here already, where what the remotes say is merely behind it.
     async fn ahead_of(
         &self,
-        first: &RawCommit,
+        tip: &CommitId,
         ledger: &Ledger,
         floor: Option<&Floor>,
     ) -> Option<CommitId> {
         let here = self.local_tip(floor).await?.id;
-        let is_behind = self.related(&first.id, &here).await == Kin::Ancestor;
+        let is_behind = here != *tip && self.related(tip, &here).await == Kin::Ancestor;
         (is_behind && self.word_on(&here, ledger, floor).await == Word::Accepted).then_some(here)
     }
 

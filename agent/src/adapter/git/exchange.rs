@@ -354,6 +354,13 @@ impl Exchange<'_> {
                         limits.commits
                     ));
                 }
+                Walk::Missing(id) if dir == self.inner.fresh => {
+                    // What this remote sent is not whole. The next one is not asked to build upon it.
+                    store::remove(dir)?;
+                    return Err(self.error(Fault::Answer(format!(
+                        "it sent a tip without commit {id} of its history"
+                    ))));
+                }
                 Walk::Missing(id) => {
                     self.inner.suspect();
                     return Err(SourceError::Store {

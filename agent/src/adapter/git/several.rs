@@ -157,7 +157,8 @@ impl Inner {
         Ok(self.remotes.len() > 1 && store::tip(dir, &self.branch)?.is_some())
     }
 
-    /// Asks the others, each for the time of a poll: none of them delays what the first one brought for long.
+    /// Asks the others, each for the time of a poll. What one of them has beyond the first takes the time of a fetch, as it
+    /// would from the first.
     pub(super) fn others(
         &self,
         than: usize,
@@ -175,7 +176,7 @@ impl Inner {
             let tip = match whom {
                 Whom::Ready if !is_ready => None,
                 Whom::Ready | Whom::Each => {
-                    let exchange = self.exchange(remote, self.limits.poll, interrupt);
+                    let exchange = self.exchange(remote, self.limits.fetch, interrupt);
                     let done = self.glimpse(&exchange);
                     self.note(remote, &done, interrupt);
                     if let Err(error) = &done {

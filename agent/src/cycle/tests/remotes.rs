@@ -1,7 +1,10 @@
 //! Several remotes of one fleet: who is asked when, whose word counts, and what happens where two contradict each other.
 
+use evenkeel_schema::agent_config::{Allowance, MeteredSection, MeteredWhen, Per};
+
 use super::*;
 use crate::domain::outcome::{ConditionType, RemoteState};
+use crate::port::clock::Clock as _;
 use crate::port::memory::{Behaviour, Mirror};
 use crate::trust::fixture::Hand;
 
@@ -9,16 +12,21 @@ impl Rig {
     /// A device at release [`ONE`] with so many mirrors of its remote.
     async fn mirrored(mirrors: usize) -> Self {
         let rig = Self::new();
-        let one = rig.push(&ONE, "one");
-        let mirror = Mirror {
-            tip: Some(one),
-            online: true,
-            reach: Reach::Network,
-        };
-        rig.world.source.mirrors.replace(vec![mirror; mirrors]);
+        rig.push(&ONE, "one");
+        rig.with_mirrors(mirrors);
         let outcome = rig.settle().await;
         assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
         rig
+    }
+
+    /// So many mirrors of what the first remote has now.
+    fn with_mirrors(&self, mirrors: usize) {
+        let mirror = Mirror {
+            tip: self.world.source.tip(),
+            online: true,
+            reach: Reach::Network,
+        };
+        self.world.source.mirrors.replace(vec![mirror; mirrors]);
     }
 
     fn mirror(&self, at: usize, change: impl FnOnce(&mut Mirror)) {
@@ -196,6 +204,159 @@ async fn a_fork_holds_the_device_until_one_takes_in_the_other() {
     rig.assert_at(&TWO).await;
     assert_eq!(rig.verified(), "Trusted");
     assert_eq!(rig.states(), [RemoteState::Current, RemoteState::Current]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_anew_without_a_network_does_not_end_a_contradiction() {
+    for good in [true, false] {
+        let mut rig = if good {
+            Rig::mirrored(1).await
+        } else {
+            let rig = Rig::new();
+            rig.with_mirrors(1);
+            rig
+        };
+        let (two, other) = if good {
+            let one = rig.last_good();
+            (
+                rig.draft(&one, &TWO, Hand::Trusted),
+                rig.draft(&one, &THREE, Hand::Trusted),
+            )
+        } else {
+            let two = rig.push(&TWO, "two");
+            rig.world.source.move_to(&two);
+            let documents = THREE.documents();
+            let source = &rig.world.source;
+            let other = source.push_on(None, &documents, "three", Hand::Trusted);
+            (two, other)
+        };
+        rig.world.source.move_to(&two);
+        rig.mirror_at(0, &other);
+        assert_eq!(reason(&rig.settle().await), "SplitView");
+        let before = rig.agent.session.report();
+        for online in [false, true] {
+            rig.world.source.online.set(false);
+            rig.mirror(0, |mirror| mirror.online = false);
+            rig.start_again();
+            rig.agent.session = Session::from_report(before.clone());
+            let outcome = rig.settle_as(Urgency::Boot).await;
+            assert_eq!(reason(&outcome), "SplitView");
+            assert_eq!(rig.verified(), "SplitView");
+            rig.mirror(0, |mirror| mirror.online = online);
+            for urgency in [Urgency::Scheduled, Urgency::Asked] {
+                let outcome = rig.settle_as(urgency).await;
+                let Outcome::Rejected { message, .. } = &outcome else {
+                    panic!("{outcome:?}");
+                };
+                assert!(message.contains(two.as_str()), "{message}");
+                assert!(message.contains(other.as_str()), "{message}");
+            }
+            if good {
+                rig.assert_at(&ONE).await;
+            } else {
+                assert!(rig.world.journal.ledger().last_good().is_none());
+            }
+        }
+        // A start after the wrong one was taken out: nothing contradicts the other.
+        rig.world.source.mirrors.borrow_mut().clear();
+        rig.start_again();
+        rig.agent.session = Session::from_report(before);
+        rig.world.source.online.set(true);
+        rig.live(1).await;
+        rig.assert_at(&TWO).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_without_a_poll_forgets_no_contradiction_and_writes_nothing() {
+    let allowance = Allowance {
+        bytes: 64 * 1024,
+        per: Per::Day,
+    };
+    let rig = Rig::with(Settings {
+        metered: MeteredSection {
+            when: MeteredWhen::Always,
+            git: vec![allowance],
+            images: Vec::new(),
+            rate: None,
+        },
+        ..settings()
+    });
+    rig.with_mirrors(1);
+    rig.world.source.poll_bytes.set(4 * 1024);
+    let one = rig.push(&ONE, "one");
+    rig.mirror_at(0, &one);
+    rig.settle().await;
+    rig.assert_at(&ONE).await;
+    let two = rig.draft(&one, &TWO, Hand::Trusted);
+    let other = rig.draft(&one, &THREE, Hand::Trusted);
+    rig.world.source.move_to(&two);
+    rig.mirror_at(0, &other);
+    assert_eq!(reason(&rig.settle_as(Urgency::Asked).await), "SplitView");
+    let asked = rig.asked(0);
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(reason(&rig.settle().await), "SplitView");
+        rig.assert_still().await;
+    }
+    assert_eq!(rig.asked(0), asked, "no poll was due");
+    assert_eq!(rig.verified(), "SplitView");
+    rig.assert_at(&ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_behind_does_not_take_back_what_was_verified_and_waits() {
+    for mirrors in [1, 2] {
+        let rig = Rig::mirrored(mirrors).await;
+        let one = rig.last_good();
+        // The first stays behind; the last has what waits for its turn.
+        let start = rig.world.clock.now().0 + 5 * 3600;
+        let start = crate::domain::revision::Timestamp(start);
+        let mut documents = TWO.documents();
+        let section = format!("[rollout]\nid = 'one'\nstart = '{start}'\nwaves = [100]\n");
+        documents[0].1.push_str(&section);
+        let source = &rig.world.source;
+        let two = source.push_on(Some(&one), &documents, "two", Hand::Trusted);
+        source.move_to(&one);
+        rig.mirror_at(mirrors - 1, &two);
+        let outcome = rig.settle_as(Urgency::Asked).await;
+        assert!(matches!(outcome, Outcome::Held(_)), "{outcome:?}");
+        let tip = || rig.agent.session.report().revision.tip;
+        assert_eq!(tip().as_ref(), Some(&two));
+        rig.mirror(mirrors - 1, |mirror| mirror.online = false);
+        for urgency in [Urgency::Asked, Urgency::Scheduled] {
+            let outcome = rig.settle_as(urgency).await;
+            assert!(matches!(outcome, Outcome::Held(_)), "{outcome:?}");
+            assert_eq!(tip().as_ref(), Some(&two));
+            let mut states = vec![RemoteState::Behind; mirrors];
+            states.push(RemoteState::Silent);
+            assert_eq!(rig.states(), states);
+        }
+        tokio::time::sleep(Duration::from_secs(6 * 3600)).await;
+        rig.settle().await;
+        rig.assert_at(&TWO).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_of_them_set_back_below_the_floor_are_told_as_a_single_one_is() {
+    for mirrors in [0, 1, 2] {
+        let rig = Rig::mirrored(mirrors).await;
+        let one = rig.last_good();
+        let two = rig.push(&TWO, "two");
+        for at in 0..mirrors {
+            rig.mirror_at(at, &two);
+        }
+        rig.settle().await;
+        rig.assert_at(&TWO).await;
+        rig.world.source.move_to(&one);
+        for at in 0..mirrors {
+            rig.mirror_at(at, &one);
+        }
+        let outcome = rig.settle_as(Urgency::Asked).await;
+        assert_eq!(reason(&outcome), "not-descendant");
+        rig.assert_at(&TWO).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
