@@ -306,3 +306,43 @@ fn whole(
         .map_err(super::fault)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::domain::published::Pack;
+
+    #[test]
+    fn the_same_answers_again_in_another_order_write_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let heads = Heads::new(dir.path().join("git.heads"));
+        let pack = || Pack {
+            to: "a".repeat(40).parse().unwrap(),
+            sha256: "a".repeat(64),
+            size: 1,
+        };
+        let answer = |url: &str| Known {
+            url: url.to_owned(),
+            etag: None,
+            modified: None,
+            head: Head::new(
+                "acme".to_owned(),
+                "main".to_owned(),
+                "sha1".to_owned(),
+                vec![pack()],
+                pack(),
+            )
+            .unwrap(),
+        };
+        for url in ["https://a.example", "https://b.example"] {
+            heads.remember(answer(url));
+        }
+        heads.keep();
+        let before = std::fs::metadata(&heads.file).unwrap();
+        heads.remember(answer("https://a.example"));
+        heads.keep();
+        assert_eq!(std::fs::metadata(&heads.file).unwrap().ino(), before.ino());
+    }
+}
