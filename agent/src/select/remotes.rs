@@ -159,7 +159,14 @@ mod tests {
             let mut tips: Vec<usize> = take.iter().map(|one| one.index(parents.len())).collect();
             tips.sort_unstable();
             tips.dedup();
-            let word = |at: usize| match picks[at].1 { 0 => Word::Accepted, 1 => Word::Signed, _ => Word::Refused };
+            // What descends from an accepted one descends from the floor, as that does.
+            let is_above = |at: usize| ancestors(&parents, at).iter().any(|of| picks[*of].1 == 0);
+            let word = |at: usize| match picks[at].1 {
+                0 => Word::Accepted,
+                1 if is_above(at) => Word::Accepted,
+                1 => Word::Signed,
+                _ => Word::Refused,
+            };
             let tips: Vec<(usize, Word)> = tips.into_iter().map(|at| (at, word(at))).collect();
             let mut turned = tips.clone();
             turned.rotate_left(turn % tips.len());
