@@ -2,7 +2,7 @@
 //! the same repository, the same client. `tests/polls.sh` runs it; numbers to read, not to assert.
 //!
 //! Bytes are those of TCP, TLS and all, as a proxy in between counts them. The processor time is the servers' own, with
-//! everything that they start, by a control group; it needs root and a cpuacct hierarchy.
+//! everything that they start, by a control group; it needs root.
 #![allow(
     clippy::print_stdout,
     clippy::panic,
@@ -11,60 +11,22 @@
     reason = "a table on stdout is what this is for; it reports by panicking"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use evenkeel::adapter::git::GitSource;
 use evenkeel::port::source::Source as _;
 use evenkeel_schema::agent_config::SourceSection;
+use evenkeel_tests::control_group::Group;
 use evenkeel_tests::device::binary;
 use evenkeel_tests::link::Link;
 use evenkeel_tests::process::run;
-use evenkeel_tests::{FleetRepo, GitHttp, PATIENCE, short_tempdir};
+use evenkeel_tests::{FleetRepo, GitHttp, HttpOptions, PATIENCE, short_tempdir};
 
 /// Polls of each kind.
 const POLLS: u32 = 200;
 /// A day of polls at the default interval.
 const A_DAY: f64 = 24.0 * 60.0;
-
-/// The processor time of some processes and all that they start.
-struct Group(PathBuf);
-
-impl Group {
-    /// Of the servers that this process has started.
-    fn of_servers() -> Option<Self> {
-        let dir =
-            PathBuf::from("/sys/fs/cgroup/cpuacct").join(format!("polls-{}", std::process::id()));
-        std::fs::create_dir(&dir).ok()?;
-        let own = std::process::id();
-        let children = |of: u32| -> Vec<u32> {
-            let all = std::fs::read_dir("/proc").unwrap().flatten();
-            all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-                .filter(|pid| {
-                    let stat =
-                        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                    let after = stat.rsplit(") ").next().unwrap_or_default().to_owned();
-                    after
-                        .split(' ')
-                        .nth(1)
-                        .and_then(|parent| parent.parse().ok())
-                        == Some(of)
-                })
-                .collect()
-        };
-        for server in children(own) {
-            for pid in std::iter::once(server).chain(children(server)) {
-                std::fs::write(dir.join("cgroup.procs"), pid.to_string()).ok()?;
-            }
-        }
-        Some(Self(dir))
-    }
-
-    fn milliseconds(&self) -> f64 {
-        let text = std::fs::read_to_string(self.0.join("cpuacct.usage")).unwrap();
-        text.trim().parse::<f64>().unwrap() / 1e6
-    }
-}
 
 /// What one poll cost.
 struct Cost {
@@ -103,10 +65,7 @@ impl Scene<'_> {
         let tip = runtime.block_on(kept.fetch(None)).unwrap().tip.id;
         runtime.block_on(kept.fetch(Some(&tip))).unwrap();
         self.link.mend();
-        let (asked, cpu) = (
-            self.server.requests().len(),
-            self.group.map(Group::milliseconds),
-        );
+        let (asked, cpu) = (self.server.requests().len(), self.group.map(Group::spent));
         for _ in 0..POLLS {
             let done = if is_kept {
                 runtime.block_on(kept.fetch(Some(&tip)))
@@ -117,8 +76,8 @@ impl Scene<'_> {
         }
         let each = |whole: f64| whole / f64::from(POLLS);
         let cpu = cpu
-            .zip(self.group.map(Group::milliseconds))
-            .map(|(before, after)| each(after - before));
+            .zip(self.group.map(Group::spent))
+            .map(|(before, after)| each((after - before).as_secs_f64() * 1e3));
         let (up, down) = self.link.passed();
         Cost {
             up: each(up as f64),
@@ -136,7 +95,12 @@ fn main() {
         repo.write("apps/one/app.toml", format!("# {number}\n"));
         repo.release(&number.to_string());
     }
-    let server = GitHttp::https(repo.served());
+    let group = Group::new("polls");
+    let options = HttpOptions {
+        group: group.as_ref().map(Group::path),
+        ..HttpOptions::default()
+    };
+    let server = GitHttp::start(repo.served(), options);
     let mut publish = Command::new(binary());
     publish
         .args(["publish", "--branch", "main", "--repo"])
@@ -145,7 +109,6 @@ fn main() {
         .arg(server.files().join("tree"));
     run(&mut publish, PATIENCE).expect_code(0);
     let link = Link::to(server.port());
-    let group = Group::of_servers();
     let state = short_tempdir("polls");
     let scene = Scene {
         server: &server,
@@ -191,8 +154,7 @@ fn main() {
             )
         );
     }
+    // The group goes once nothing is in it.
     drop(server);
-    if let Some(Group(dir)) = group {
-        let _ = std::fs::remove_dir(dir);
-    }
+    drop(group);
 }

@@ -250,6 +250,18 @@ impl Device {
         self.json(&["status", "--json"])
     }
 
+    /// Waits until this commit is good here, and the daemon at rest.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    #[track_caller]
+    pub fn wait_until_good(&self, commit: &str) {
+        crate::wait_for("the revision to be good", || {
+            let status = self.status_json();
+            (status["revision"]["last_good"] == commit && status["phase"] == "Idle").then_some(())
+        });
+    }
+
     /// `plan --json`, parsed.
     ///
     /// # Panics

@@ -18,6 +18,7 @@ pub mod answered;
 pub mod beside;
 pub mod block_log;
 pub mod clock;
+pub mod control_group;
 pub mod device;
 pub mod dns;
 pub mod dockerd;

@@ -18,11 +18,7 @@ fn an_idle_poll_writes_nothing_and_leaves_no_thread_and_no_descriptor() {
     );
     let first = world.repo.release("First");
     let daemon = world.device.spawn_daemon();
-    wait_for("the first revision to be good", || {
-        let status = world.device.status_json();
-        (status["revision"]["last_good"] == first.as_str() && status["phase"] == "Idle")
-            .then_some(())
-    });
+    world.device.wait_until_good(&first);
     let polls = |count: usize| {
         let seen = || {
             server

@@ -98,11 +98,7 @@ fn with_a_small_budget_the_daemon_polls_seldom_and_heals_at_each_pass() {
     world.one_file("1\n");
     let first = world.repo.release("First");
     let daemon = world.device.spawn_daemon();
-    wait_for("the first revision to be good", || {
-        let status = world.device.status_json();
-        (status["revision"]["last_good"] == first.as_str() && status["phase"] == "Idle")
-            .then_some(())
-    });
+    world.device.wait_until_good(&first);
     let asked = server.requests().len();
     for _ in 0..3 {
         std::fs::write(world.device.path("/etc/one.conf"), "drift").unwrap();

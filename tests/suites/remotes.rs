@@ -151,11 +151,7 @@ fn the_daemon_asks_one_remote_at_a_poll_and_writes_nothing() {
     let two = Two::new("remotes-idle");
     let daemon = two.world.device.spawn_daemon();
     let head = two.world.repo.head();
-    wait_for("the first revision to be good", || {
-        let status = two.world.device.status_json();
-        (status["revision"]["last_good"] == head.as_str() && status["phase"] == "Idle")
-            .then_some(())
-    });
+    two.world.device.wait_until_good(&head);
     let polls = |count: usize| {
         let start = two.one.requests().len();
         wait_for("idle polls", || {

@@ -19,7 +19,7 @@ mod table;
 use std::time::Duration;
 
 pub use board::{Board, Heard};
-pub use costs::{Group, Traffic};
+pub use costs::Traffic;
 pub use device::Blueprint;
 pub use switchboard::Switchboard;
 pub use table::{Row, Table};

@@ -12,6 +12,7 @@ use super::costs::{self, Traffic};
 use super::stage::{Release, Stage};
 use super::table::{Table, Times};
 use super::{LOAD, Options, Switchboard};
+use crate::control_group::Group;
 use crate::wait_at_most;
 
 /// Who asks at once while capacity is measured: more than the server has programs for.
@@ -151,7 +152,7 @@ impl Play {
         Mark {
             log: self.stage.server.answered(0).1,
             passes: self.passes(),
-            server: self.stage.group.as_ref().map(costs::Group::spent),
+            server: self.stage.group.as_ref().map(Group::spent),
             own: costs::own(),
             at: Instant::now(),
         }
@@ -159,7 +160,7 @@ impl Play {
 
     fn since(&self, mark: &Mark) -> Window {
         let (answered, _) = self.stage.server.answered(mark.log);
-        let spent = self.stage.group.as_ref().map(costs::Group::spent);
+        let spent = self.stage.group.as_ref().map(Group::spent);
         Window {
             traffic: Traffic::of(&answered),
             passes: self.passes() - mark.passes,

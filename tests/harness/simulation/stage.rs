@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use evenkeel_schema::agent_config::{SourceSection, TrustSection};
 use tempfile::TempDir;
 
-use super::costs::Group;
 use super::device::Blueprint;
+use crate::control_group::Group;
 use crate::device::binary;
 use crate::git_http::Room;
 use crate::process::run;
