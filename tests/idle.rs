@@ -13,11 +13,11 @@
     reason = "a script in Rust: it prints a row, writes scratch files, waits, and reports by panicking"
 )]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use evenkeel_tests::options::Options;
 use evenkeel_tests::proc::number;
 use evenkeel_tests::process::{Server, run};
 use evenkeel_tests::{FleetRepo, GitHttp, PATIENCE};
@@ -76,18 +76,8 @@ done
 ";
 
 fn main() {
-    let mut options = BTreeMap::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        options.insert(argument, arguments.next().unwrap_or_default());
-    }
-    let option = |name: &str| {
-        options
-            .get(name)
-            .unwrap_or_else(|| panic!("{name} is missing: packaging/sizes.sh calls this"))
-    };
-    let binary = PathBuf::from(option("--binary"));
-    let debian = PathBuf::from(option("--debian"));
+    let options = Options::of_script("packaging/sizes.sh");
+    let (binary, debian) = (options.path("--binary"), options.path("--debian"));
     let repo = FleetRepo::new();
     repo.write("fleet.toml", "format = 1\nname = \"measured\"\n")
         .write("groups/all.toml", "match = \"all\"\napps = [\"one\"]\n")
@@ -102,11 +92,11 @@ fn main() {
     make_disk(&binary, &debian, work.path(), &repo, &server);
 
     // MiB, kernel and all: as little as Debian's own kernel starts with.
-    let memory = match option("--board").as_str() {
+    let memory = match options.needed("--board") {
         "arm64" => "64",
         _ => "128",
     };
-    let mut board = start(option("--board"), memory, &debian, work.path());
+    let mut board = start(options.needed("--board"), memory, &debian, work.path());
     let console = || {
         let bytes = std::fs::read(work.path().join("console.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\r', "")

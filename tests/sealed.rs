@@ -11,13 +11,13 @@
     reason = "a script in Rust: it says how far it is, writes scratch files, waits, and reports by panicking"
 )]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use evenkeel_tests::beside::{self, Shell};
 use evenkeel_tests::mounted::{Filesystem, Mounted};
+use evenkeel_tests::options::Options;
 use evenkeel_tests::process::{Server, run};
 use evenkeel_tests::{FleetRepo, GitSsh};
 use serde_json::Value;
@@ -38,18 +38,7 @@ LoadCredentialEncrypted=evenkeel-identity:/var/lib/evenkeel/identity/id_ed25519.
 ";
 
 fn main() {
-    let mut options = BTreeMap::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        options.insert(argument, arguments.next().unwrap_or_default());
-    }
-    let path = |name: &str| {
-        PathBuf::from(
-            options
-                .get(name)
-                .unwrap_or_else(|| panic!("{name} is missing: tests/sealed.sh calls this")),
-        )
-    };
+    let options = Options::of_script("tests/sealed.sh");
     let began = Instant::now();
     let work = evenkeel_tests::short_tempdir("seal");
     let repo = FleetRepo::new();
@@ -58,12 +47,12 @@ fn main() {
     let server = GitSsh::start(&repo.bare());
     let first = release(&repo, 1);
     let mut machine = Machine {
-        made: path("--guest"),
+        made: options.path("--guest"),
         disk: work.path().join("disk.img"),
         work: work.path().to_owned(),
         on: None,
     };
-    machine.equip(&path("--deb"), &repo, &server);
+    machine.equip(&options.path("--deb"), &repo, &server);
 
     machine.start("one");
     let enrolled = machine.wait("an identity", |machine| {

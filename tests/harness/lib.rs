@@ -30,6 +30,7 @@ pub mod git_ssh;
 pub mod link;
 pub mod mounted;
 pub mod nspawn;
+pub mod options;
 pub mod ports;
 pub mod proc;
 pub mod process;

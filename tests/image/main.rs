@@ -13,13 +13,13 @@
 
 mod board;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use board::{Board, Cable};
 use evenkeel_tests::beside;
+use evenkeel_tests::options::Options;
 use evenkeel_tests::process::run;
 use evenkeel_tests::{FleetRepo, GitHttp, PATIENCE};
 
@@ -36,26 +36,14 @@ const ANSWER: Duration = Duration::from_secs(120);
 const LONGEST_LIFE: f64 = 40.0;
 
 fn main() {
-    let mut options = BTreeMap::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        options.insert(argument, arguments.next().unwrap_or_default());
-    }
-    let path = |name: &str| {
-        PathBuf::from(
-            options
-                .get(name)
-                .unwrap_or_else(|| panic!("{name} is missing: tests/image.sh calls this")),
-        )
-    };
-    let number = |name: &str| {
-        options
-            .get(name)
-            .map_or(1, |text| text.parse().expect("a number"))
-    };
+    let options = Options::of_script("tests/image.sh");
     let began = Instant::now();
-    let mut story = Story::new(&path("--binary"), &path("--deb"), &path("--base"));
-    story.tell(number("--seed"), number("--cuts"));
+    let mut story = Story::new(
+        &options.path("--binary"),
+        &options.path("--deb"),
+        &options.path("--base"),
+    );
+    story.tell(options.number("--seed"), options.number("--cuts"));
     println!("all of it in {} s", began.elapsed().as_secs());
 }
 
