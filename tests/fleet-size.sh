@@ -3,8 +3,8 @@
 #
 #     tests/fleet-size.sh [DEVICES [GROUPS [APPS]]]
 #
-# Makes such a repository, with a second ring that is one change further, and times `lint`, `render --all` and `promote` from one
-# branch of a real remote to the other. EVENKEEL names the binary; without it a release build is made. Prints a table. Fails
+# Makes such a repository, with a second ring that is one change further, and times `lint`, `render --all`, `promote` from one
+# branch of a real remote to the other, and `publish`. EVENKEEL names the binary; without it a release build is made. Prints a table. Fails
 # where lint and render of all devices together take more than a minute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -91,4 +91,7 @@ printf '%-34s %8s\n' 'lines of JSON, one a device' "$(wc -l <"$work/out")"
 timed 'promote --dry-run' "$EVENKEEL" promote --from canary --to stable --dry-run
 timed 'promote' "$EVENKEEL" promote --from canary --to stable --yes
 test "$(git --git-dir="$work/bare.git" rev-parse 'stable^{tree}')" = "$(git rev-parse 'canary^{tree}')"
+timed 'publish' "$EVENKEEL" publish --branch canary --out "$work/tree"
+printf '%-34s %8s kB\n' 'what is published' "$(du --bytes --summarize "$work/tree" | awk '{ printf "%d", $1 / 1000 }')"
+timed 'publish, nothing new' "$EVENKEEL" publish --branch canary --out "$work/tree"
 awk -v a="$lint" -v b="$render" 'BEGIN { printf "%-34s %8.1f s\n", "lint and render of every device", a + b; exit a + b > 60 }'
