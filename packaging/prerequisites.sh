@@ -38,6 +38,7 @@ EOF
             ;;
         registry) cat <<'EOF'
 command -v docker-registry|docker-registry
+command -v htpasswd|apache2-utils
 EOF
             ;;
         engine) cat <<'EOF'

@@ -254,6 +254,8 @@ pub struct GuardSection {
 pub struct EngineSection {
     /// `auto` (Docker's socket, then Podman's) or `unix:///...`.
     pub socket: String,
+    /// Logins at registries, in the form of Docker's `config.json`.
+    pub auth_file: Option<FileAt>,
     /// `engine.restart`.
     pub restart: EngineRestart,
 }

@@ -1,5 +1,6 @@
 //! An image registry on loopback: Debian's `docker-registry`, plain HTTP.
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -15,6 +16,7 @@ pub struct Registry {
     dir: TempDir,
     port: Port,
     server: Option<Server>,
+    login: Option<(String, String)>,
 }
 
 impl Registry {
@@ -23,6 +25,18 @@ impl Registry {
     /// # Panics
     /// Where it does not start.
     pub fn start() -> Self {
+        Self::start_for(None)
+    }
+
+    /// Starts one, empty, that nobody but this user is let in to.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn private(user: &str, password: &str) -> Self {
+        Self::start_for(Some((user.to_owned(), password.to_owned())))
+    }
+
+    fn start_for(login: Option<(String, String)>) -> Self {
         let dir = crate::short_tempdir("reg");
         let port = Port::free();
         let config = format!(
@@ -30,11 +44,26 @@ impl Registry {
             dir.path().display(),
             port.number()
         );
+        let mut config = config;
+        if let Some((user, password)) = &login {
+            let users = run(
+                Command::new("htpasswd").args(["-Bbn", user, password]),
+                PATIENCE,
+            );
+            let path = dir.path().join("users");
+            std::fs::write(&path, users.expect_code(0).stdout).expect("write our own file");
+            let _ = write!(
+                config,
+                "auth:\n  htpasswd:\n    realm: private\n    path: {}\n",
+                path.display()
+            );
+        }
         std::fs::write(dir.path().join("config.yml"), config).expect("write our own file");
         let mut registry = Self {
             dir,
             port,
             server: None,
+            login,
         };
         registry.resume();
         registry
@@ -62,6 +91,13 @@ impl Registry {
         self.server = None;
     }
 
+    /// What `docker login` here writes.
+    pub fn logins(&self) -> String {
+        let (user, password) = self.login.clone().unwrap_or_default();
+        let auth = base64(&format!("{user}:{password}"));
+        serde_json::json!({ "auths": { self.host(): { "auth": auth } } }).to_string()
+    }
+
     /// `127.0.0.1:port`
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port.number())
@@ -79,7 +115,14 @@ impl Registry {
             None,
         );
         assert!(status == 201, "tag {image}: {status} {body}");
-        // `{}` in base64: an engine wants the header, a registry without users does not look at it.
+        // An engine wants the header; a registry without users does not look at it.
+        let login = match &self.login {
+            Some((username, password)) => {
+                serde_json::json!({ "username": username, "password": password })
+            }
+            None => serde_json::json!({}),
+        };
+        let login = base64(&login.to_string());
         let said = run(
             Command::new("curl")
                 .args([
@@ -90,7 +133,7 @@ impl Registry {
                     "--request",
                     "POST",
                 ])
-                .args(["-H", "X-Registry-Auth: e30=", "--unix-socket"])
+                .args(["-H", &format!("X-Registry-Auth: {login}"), "--unix-socket"])
                 .arg(engine.socket())
                 .arg(format!(
                     "http://engine/v1.41/images/{repository}/push?tag=latest&tlsVerify=false"
@@ -108,9 +151,12 @@ impl Registry {
 
     /// The digest of `name:latest`, as the registry says it.
     fn digest(&self, name: &str) -> Option<String> {
+        let mut curl = Command::new("curl");
+        if let Some((user, password)) = &self.login {
+            curl.args(["--user", &format!("{user}:{password}")]);
+        }
         let head = run(
-            Command::new("curl")
-                .args(["--silent", "--head", "--max-time", "20"])
+            curl.args(["--silent", "--head", "--max-time", "20"])
                 .args([
                     "-H",
                     "Accept: application/vnd.docker.distribution.manifest.v2+json",
@@ -125,4 +171,12 @@ impl Registry {
                 .then(|| value.trim().to_owned())
         })
     }
+}
+
+/// By base64(1).
+fn base64(text: &str) -> String {
+    let script = "printf %s \"$1\" | base64 --wrap=0";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", text]);
+    run(&mut command, PATIENCE).expect_code(0).stdout
 }

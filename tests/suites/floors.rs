@@ -293,7 +293,8 @@ fn the_schema_does_no_io_and_knows_no_agent() {
 }
 
 /// What lies under adapter/ and is no port's adapter, but the ground that some stand on: durable writes, and the state
-/// directory with its key and lock; files that come in parts; and reading git's objects, which the device's store and a person's repository share.
+/// directory with its key and lock; files that come in parts; reading git's objects, which the device's store and a person's repository share; and logins at
+/// registries.
 const GROUND: &[&str] = &[
     "durable",
     "room",
@@ -301,6 +302,7 @@ const GROUND: &[&str] = &[
     "twin",
     "state_dir",
     "git_objects",
+    "registry_auth",
 ];
 
 #[test]

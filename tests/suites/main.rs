@@ -23,6 +23,7 @@ mod handover;
 mod harness;
 mod heal;
 mod idle;
+mod images;
 mod metered;
 mod offline;
 mod openpgp;

@@ -1,7 +1,8 @@
 //! The outside, each part behind its port. Adapters see ports and domain, never each other and never the loop.
 //!
-//! `durable`, `room`, `part`, `twin`, `state_dir`, `identity` and `git_objects` are what they stand on: our own files, room
-//! for them, files that come in parts, the device's key, and git's objects, with no port of their own.
+//! `durable`, `room`, `part`, `twin`, `state_dir`, `identity`, `git_objects` and `registry_auth` are what they stand on: our own
+//! files, room for them, files that come in parts, the device's key, git's objects, and logins at registries, with no port of
+//! their own.
 
 pub mod clock;
 pub(crate) mod durable;
@@ -17,6 +18,7 @@ pub mod link;
 pub(crate) mod part;
 pub mod probes;
 pub mod prometheus;
+pub mod registry_auth;
 pub mod report;
 pub mod reports;
 pub(crate) mod room;

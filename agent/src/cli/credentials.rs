@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use evenkeel_schema::agent_config::{AgentConfig, SourceSection};
+use evenkeel_schema::agent_config::{AgentConfig, FileAt, SourceSection};
 
 use super::device;
 
@@ -27,6 +27,12 @@ fn directory() -> PathBuf {
 /// `[source]` with each file by its path.
 pub(super) fn source(config: &AgentConfig) -> SourceSection {
     config.source.at_paths(&directory())
+}
+
+/// `engine.auth_file` by its path.
+pub(super) fn registries(config: &AgentConfig) -> Option<PathBuf> {
+    let file = config.engine.auth_file.as_ref()?;
+    Some(file.path(&directory()))
 }
 
 /// The device's private key, whose sealed form is in `sealed`: as the service manager opened it for the service, or opened
@@ -56,10 +62,15 @@ pub(super) fn identity(sealed: &Path) -> Result<Vec<u8>, String> {
 /// What a person should know of credentials that are named and not there.
 pub(super) fn missing(config: &AgentConfig) -> Vec<String> {
     let directory = directory();
+    let logins = match &config.engine.auth_file {
+        Some(FileAt::Credential(name)) => Some(name),
+        Some(FileAt::Path(_)) | None => None,
+    };
     config
         .source
         .credentials()
         .into_iter()
+        .chain(logins)
         .filter(|name| !directory.join(name.to_string()).exists())
         .map(|name| {
             format!(

@@ -433,6 +433,7 @@ impl Entered {
             source,
             engine: BollardEngine::connect(&config.engine.socket, &device, &config.root)
                 .remembering(&config.state_dir)
+                .logging_in(credentials::registries(&config))
                 .restarting(config.engine.restart),
             files: RootedFiles::new(&config.root, &state),
             units: Systemctl::new(),

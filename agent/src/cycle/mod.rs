@@ -26,6 +26,7 @@ mod steps;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod tidy;
 pub mod trust_state;
 mod watch;
 
@@ -145,6 +146,9 @@ impl<W: World> Agent<W> {
                 again: Again::Later,
             },
         };
+        if passed.again == Again::Later && self.interrupt.raised().is_none() {
+            self.tidy_images().await;
+        }
         self.finish(&passed.outcome);
         if self.session.overtaken.take() {
             return at_once(passed.outcome);

@@ -164,6 +164,8 @@ pub struct Session {
     pub(super) looked: Cell<Option<super::mend::Looked>>,
     /// When the engine was last restarted for a port that it kept.
     pub(super) restarted_engine: Cell<Option<Instant>>,
+    /// Which images were removed last, and what stayed.
+    pub(super) tidied: RefCell<Option<super::tidy::Tidied>>,
     /// Which containers end again and again.
     pub(super) restless: RefCell<super::restless::Restless>,
     /// What trust found good before.

@@ -13,6 +13,17 @@ use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
 use crate::domain::outcome::PullProgress;
 use crate::domain::resource::ServiceId;
 
+/// What became of an image that no revision needs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is gone.
+    Gone,
+    /// A container uses it still.
+    InUse,
+    /// It is somebody else's, too: it stays.
+    Claimed,
+}
+
 /// Why the engine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -119,6 +130,16 @@ pub trait Engine {
         image: &ImageRef,
         progress: &mut dyn FnMut(&PullProgress),
     ) -> Result<(), EngineError>;
+
+    /// The images that were pulled here, and were not on this device before, as they were declared. Asks nobody.
+    fn pulled(&self) -> Vec<String>;
+
+    /// Removes an image that [`Engine::pulled`] names, where nothing uses it and nobody has given it another name. What
+    /// somebody else claims is not named there any more.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    async fn drop_image(&self, image: &str) -> Result<Dropped, EngineError>;
 
     /// Makes a network for an app, with our labels.
     ///

@@ -12,12 +12,12 @@
 use super::admission::{Among, Statement};
 use super::allowed_signers::{AllowedSigners, Role};
 use super::commit::Commit;
-use super::key::decode_base64;
 use super::pattern;
 use super::policy::{Signer, TrustPolicy};
 use super::sshsig::ArmoredSignature;
 use crate::domain::commit::{Descent, RawCommit};
 use crate::domain::revision::{CommitId, Timestamp, TreeId};
+use crate::domain::text::decode_base64;
 
 /// The namespace that approvals are signed in.
 pub const APPROVAL_NAMESPACE: &str = "evenkeel-approval";

@@ -5,6 +5,8 @@ use std::fmt;
 use ssh_key::HashAlg;
 use ssh_key::public::KeyData;
 
+use crate::domain::text::decode_base64;
+
 /// The largest key blob taken: an RSA key of 16384 bits needs 2 KiB.
 const MAX_KEY_BLOB: usize = 8 * 1024;
 
@@ -195,66 +197,5 @@ impl<'a> Strings<'a> {
     pub(super) fn next_string(&mut self) -> Option<&'a [u8]> {
         let length = self.next_u32()?;
         self.take(usize::try_from(length).ok()?)
-    }
-}
-
-/// Strict base64 (RFC 4648, section 4): padding demanded, unused bits zero, nothing else among the digits.
-pub(super) fn decode_base64(digits: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let (mut bits, mut held, mut digits_seen, mut padding) = (0_u32, 0_u32, 0_usize, 0_usize);
-    for digit in digits {
-        digits_seen += 1;
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' if padding < 2 => {
-                padding += 1;
-                continue;
-            }
-            _ => return None,
-        };
-        if padding > 0 {
-            return None;
-        }
-        bits = (bits << 6) | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from((bits >> held) & 0xff).ok()?);
-            bits &= (1 << held) - 1;
-        }
-    }
-    let whole = digits_seen % 4 == 0 && digits_seen > 0;
-    (whole && bits == 0 && held == [0, 2, 4][padding]).then_some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_takes_one_spelling_of_each_value() {
-        let decode = |text: &str| decode_base64(text.bytes());
-        assert_eq!(decode("aGVsbG8="), Some(b"hello".to_vec()));
-        assert_eq!(decode("aGVsbG8h"), Some(b"hello!".to_vec()));
-        assert_eq!(decode("aA=="), Some(b"h".to_vec()));
-        for bad in [
-            "aGVsbG8",
-            "aGVsbG9=",
-            "aA=",
-            "aA===",
-            "a===",
-            "=aaa",
-            "aG VsbG8=",
-            "aB==",
-            "aA==aA==",
-            "",
-            "a-_a",
-        ] {
-            assert_eq!(decode(bad), None, "{bad}");
-        }
     }
 }

@@ -4,10 +4,11 @@
 //! wrong with a KRL. A file without anything in it is a list of nobody, as for OpenSSH.
 
 use super::certificate::{Certificate, CertificateError};
-use super::key::{Key, KeyError, decode_base64};
+use super::key::{Key, KeyError};
 use super::krl::{self, Krl, KrlError};
 use super::signature::SignatureError;
 use super::sshsig::ArmoredSignature;
+use crate::domain::text::decode_base64;
 
 /// The largest file taken.
 const MAX_FILE: usize = 4 * 1024 * 1024;

@@ -6,9 +6,10 @@
 use ssh_key::{HashAlg, SshSig};
 
 use super::certificate::{Certificate, CertificateError};
-use super::key::{Key, KeyError, Strings, decode_base64};
+use super::key::{Key, KeyError, Strings};
 use super::signature;
 pub use super::signature::{Presence, SignatureError, Touch};
+use crate::domain::text::decode_base64;
 
 /// The namespace git signs in.
 pub const GIT_NAMESPACE: &str = "git";

@@ -229,6 +229,11 @@ pub(super) const GUARD: &[Key] = &[
 pub(super) const ENGINE: &[Key] = &[
     key("socket", Shape::Text, "auto, or unix:///...; auto"),
     key(
+        "auth_file",
+        Shape::Text,
+        "Logins at registries, in the form of Docker's config.json; or credential:NAME",
+    ),
+    key(
         "restart",
         Shape::Words(&["auto", "never"]),
         "auto: Docker's service is restarted where it keeps a port for a container that is gone, and no container of anybody \

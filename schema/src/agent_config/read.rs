@@ -95,6 +95,7 @@ fn config(node: &Node, out: &mut Diagnostics) -> Option<AgentConfig> {
         guard: guard.unwrap_or_default(),
         engine: engine.unwrap_or_else(|| EngineSection {
             socket: "auto".to_owned(),
+            auth_file: None,
             restart: EngineRestart::Auto,
         }),
         window: window.unwrap_or_default(),
@@ -532,6 +533,7 @@ fn engine(node: &Node, out: &mut Diagnostics) -> Option<EngineSection> {
         }
         good.then_some(text)
     });
+    let auth_file = decode::optional(node, "auth_file", out, file_at);
     let restart = decode::optional(node, "restart", out, |node, out| {
         let words = [
             ("auto", EngineRestart::Auto),
@@ -541,6 +543,7 @@ fn engine(node: &Node, out: &mut Diagnostics) -> Option<EngineSection> {
     });
     Some(EngineSection {
         socket: socket.unwrap_or_else(|| "auto".to_owned()),
+        auth_file,
         restart: restart.unwrap_or_default(),
     })
 }

@@ -4,20 +4,22 @@
 //! again), the deadline of every call, and what an engine's refusal means. Ours is what carries our label with this
 //! device's id, and what a person had us adopt; nothing else is ever changed or removed.
 //!
-//! Limits: credentials for registries are the engine's own business; Podman before 5.1 cannot change a restart policy
+//! Limits: the engine itself asks the registries, with the logins that `engine.auth_file` holds, or, without one, with none;
+//! Podman before 5.1 cannot change a restart policy
 //! in place, so its containers are made with the declared one (see `create`).
 
 mod adopt;
 mod check;
 mod create;
+mod drop;
 mod facts;
 mod health;
 mod judge;
 mod kept_port;
+mod listed;
 mod observe;
 mod pull;
 mod replace;
-mod settled;
 mod states;
 
 use std::cell::RefCell;
@@ -41,11 +43,12 @@ use evenkeel_schema::service::{Network, Service, Volume};
 pub use adopt::Stranger;
 use judge::{Judgement, judge, status};
 
+use crate::adapter::registry_auth::AuthFile;
 use crate::domain::container::ContainerSpec;
 use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
 use crate::domain::outcome::PullProgress;
 use crate::domain::resource::ServiceId;
-use crate::port::engine::{Engine, EngineError};
+use crate::port::engine::{Dropped, Engine, EngineError};
 
 /// The label that makes a thing ours: its value is the device's id.
 pub(super) const DEVICE: &str = "dev.evenkeel.device";
@@ -77,7 +80,11 @@ pub struct BollardEngine {
     root: PathBuf,
     client: RefCell<Option<Client>>,
     probes: RefCell<BTreeMap<String, health::Probe>>,
-    settled: settled::Settled,
+    /// Images that are known to be whole.
+    settled: listed::Listed,
+    /// Images that were not here before they were pulled for a revision.
+    pulled: listed::Listed,
+    logins: Option<AuthFile>,
     known: RefCell<BTreeMap<String, replace::Known>>,
     restart: EngineRestart,
 }
@@ -145,7 +152,9 @@ impl BollardEngine {
             root: root.to_path_buf(),
             client: RefCell::new(None),
             probes: RefCell::new(BTreeMap::new()),
-            settled: settled::Settled::default(),
+            settled: listed::Listed::default(),
+            pulled: listed::Listed::default(),
+            logins: None,
             known: RefCell::new(BTreeMap::new()),
             restart: EngineRestart::default(),
         }
@@ -158,10 +167,18 @@ impl BollardEngine {
         self
     }
 
-    /// Writes down in the state directory which images are known to be whole.
+    /// Writes down in the state directory which images are known to be whole, and which were pulled here.
     #[must_use]
     pub fn remembering(mut self, state_dir: &Path) -> Self {
-        self.settled = settled::Settled::open(state_dir.to_owned());
+        self.settled = listed::Listed::open(state_dir, "images");
+        self.pulled = listed::Listed::open(state_dir, "images-pulled");
+        self
+    }
+
+    /// Logs in at registries with what this file says, in the form of Docker's `config.json`.
+    #[must_use]
+    pub fn logging_in(mut self, auth_file: Option<PathBuf>) -> Self {
+        self.logins = auth_file.as_deref().map(AuthFile::at);
         self
     }
 
@@ -320,6 +337,14 @@ impl Engine for BollardEngine {
         progress: &mut dyn FnMut(&PullProgress),
     ) -> Result<(), EngineError> {
         self.fetch(image, progress).await
+    }
+
+    fn pulled(&self) -> Vec<String> {
+        self.pulled.all()
+    }
+
+    async fn drop_image(&self, image: &str) -> Result<Dropped, EngineError> {
+        self.drop_pulled(image).await
     }
 
     async fn create_network(

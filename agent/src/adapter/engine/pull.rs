@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error as ApiError;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -9,6 +10,7 @@ use evenkeel_schema::image::ImageRef;
 use futures_util::StreamExt as _;
 
 use super::{BollardEngine, CALL, Client};
+use crate::adapter::registry_auth::registry;
 use crate::domain::outcome::PullProgress;
 use crate::port::Retry;
 use crate::port::engine::EngineError;
@@ -32,6 +34,10 @@ enum PullError {
     Stalled,
     #[error("{0}")]
     Registry(String),
+    #[error(
+        "{0}: the registry wants a login, or refuses the one of `engine.auth_file` in agent.toml"
+    )]
+    Login(String),
     #[error("the engine said that it was pulled, but does not have it")]
     Missing,
     #[error("it could not be written to disk in time")]
@@ -60,7 +66,11 @@ impl BollardEngine {
             (true, false) if self.settled.has(image.as_str()) => Ok(()),
             (true, false) => self.make_whole(image, progress).await,
             (false, true) => Err(fail(image, Retry::Never, PullError::NotLoaded)),
-            (false, false) => self.pull_anew(image, progress).await,
+            (false, false) => {
+                // Before its first byte: what an interrupted pull leaves may go again, too.
+                self.pulled.add(image.as_str());
+                self.pull_anew(image, progress).await
+            }
         }
     }
 
@@ -109,7 +119,8 @@ impl BollardEngine {
         let options = CreateImageOptionsBuilder::default()
             .from_image(image.as_str())
             .build();
-        let mut stream = std::pin::pin!(client.docker.create_image(Some(options), None, None));
+        let login = self.login(image)?;
+        let mut stream = std::pin::pin!(client.docker.create_image(Some(options), None, login));
         let mut layers = PullProgress::new();
         loop {
             let item = match tokio::time::timeout(IDLE, stream.next()).await {
@@ -124,26 +135,48 @@ impl BollardEngine {
                         .as_ref()
                         .and_then(|detail| detail.message.clone())
                     {
-                        return Err(fail(meaning(None, &message), PullError::Registry(message)));
+                        return Err(fail(meaning(None, &message), said(message)));
                     }
                     if note(&mut layers, &info) {
                         progress(&layers);
                     }
                 }
                 Err(ApiError::DockerStreamError { error }) => {
-                    return Err(fail(meaning(None, &error), PullError::Registry(error)));
+                    return Err(fail(meaning(None, &error), said(error)));
                 }
                 Err(ApiError::DockerResponseServerError {
                     status_code,
                     message,
                 }) => {
                     let retry = meaning(Some(status_code), &message);
-                    return Err(fail(retry, PullError::Registry(message)));
+                    return Err(fail(retry, said(message)));
                 }
                 Err(cause) => return Err(self.error(format!("pull the image {image}"), cause)),
             }
         }
         Ok(())
+    }
+}
+
+impl BollardEngine {
+    /// Who to be at the image's registry.
+    fn login(&self, image: &ImageRef) -> Result<Option<DockerCredentials>, EngineError> {
+        let Some(file) = &self.logins else {
+            return Ok(None);
+        };
+        // A file of this device's own: no fault of the revision, and mended here.
+        let found = file.of(image).map_err(|cause| EngineError::Image {
+            image: image.to_string(),
+            retry: Retry::Later,
+            cause: Box::new(cause),
+        })?;
+        Ok(found.map(|login| DockerCredentials {
+            username: Some(login.user),
+            password: Some(login.password),
+            identitytoken: login.identity_token,
+            serveraddress: Some(registry(image)),
+            ..DockerCredentials::default()
+        }))
     }
 }
 
@@ -189,6 +222,23 @@ const FOR_GOOD: [&str; 9] = [
     "invalid reference format",
     "no matching manifest",
 ];
+
+/// Among those, what a login may mend.
+const LOGIN: [&str; 4] = [
+    "unauthorized",
+    "authentication required",
+    "access to the resource is denied",
+    "no basic auth credentials",
+];
+
+fn said(message: String) -> PullError {
+    let lower = message.to_ascii_lowercase();
+    if LOGIN.iter().any(|words| lower.contains(words)) {
+        PullError::Login(message)
+    } else {
+        PullError::Registry(message)
+    }
+}
 
 fn meaning(code: Option<u16>, message: &str) -> Retry {
     let lower = message.to_ascii_lowercase();

@@ -342,7 +342,7 @@ impl BollardEngine {
 }
 
 /// A name of an image beside the one that it is declared by.
-fn other_name(found: &ImageInspect, name: &str) -> Option<String> {
+pub(super) fn other_name(found: &ImageInspect, name: &str) -> Option<String> {
     let repository = |name: &str| {
         let plain = name.split('@').next().unwrap_or(name);
         match plain.rsplit_once(':') {

@@ -17,6 +17,7 @@ mod line;
 mod metered;
 mod pulls;
 mod remotes;
+mod tidy;
 mod torture;
 mod trouble;
 

@@ -66,6 +66,8 @@ pub struct MemoryEngine {
     networks: RefCell<BTreeMap<String, Owned>>,
     volumes: RefCell<BTreeMap<String, Owned>>,
     images: RefCell<BTreeSet<String>>,
+    /// Images that were pulled, and were not there before.
+    pulled: RefCell<BTreeSet<String>>,
     /// Images that were not synced yet, as the agent knows.
     unsettled: RefCell<BTreeSet<String>>,
     /// Images that lost bytes.
@@ -109,6 +111,7 @@ impl MemoryEngine {
             networks: RefCell::new(BTreeMap::from([("bridge".to_owned(), foreign(None))])),
             volumes: RefCell::new(BTreeMap::from([("photos".to_owned(), foreign(None))])),
             images: RefCell::default(),
+            pulled: RefCell::default(),
             unsettled: RefCell::default(),
             damaged: RefCell::default(),
             behaviours: RefCell::default(),
@@ -137,6 +140,7 @@ impl MemoryEngine {
             networks: self.networks.clone(),
             volumes: self.volumes.clone(),
             images: self.images.clone(),
+            pulled: self.pulled.clone(),
             unsettled: self.unsettled.clone(),
             damaged: self.damaged.clone(),
             behaviours: self.behaviours.clone(),
@@ -287,6 +291,22 @@ impl MemoryEngine {
     /// The disk loses bytes of an image.
     pub(crate) fn damage_image(&self, image: &str) {
         self.damaged.borrow_mut().insert(image.to_owned());
+    }
+
+    /// A person loads an image.
+    pub(crate) fn load_image(&self, image: &str) {
+        self.images.borrow_mut().insert(image.to_owned());
+    }
+
+    /// An image that an earlier agent pulled.
+    pub(crate) fn pulled_before(&self, image: &str) {
+        self.load_image(image);
+        self.pulled.borrow_mut().insert(image.to_owned());
+    }
+
+    /// Whether an image is here.
+    pub(crate) fn has_image(&self, image: &str) -> bool {
+        self.images.borrow().contains(image)
     }
 
     /// A person removes an image.

@@ -4,7 +4,7 @@
 //! length: neither certificates nor detached signatures have them. Around the blocks of a keyring text is taken as a
 //! comment, and lines may end as on Windows: that file is written by whoever owns the device.
 
-use crate::trust::key::decode_base64;
+use crate::domain::text::decode_base64;
 
 /// Headers as `Version:` and `Comment:` that an armor may have.
 const MAX_HEADERS: usize = 8;

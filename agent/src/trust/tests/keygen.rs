@@ -120,7 +120,7 @@ impl Desk {
     pub(crate) fn certificate(&self, name: &str) -> Vec<u8> {
         let text = self.read(&format!("{name}-cert.pub"));
         let base64 = text.split_whitespace().nth(1).unwrap();
-        super::key::decode_base64(base64.bytes()).unwrap()
+        crate::domain::text::decode_base64(base64.bytes()).unwrap()
     }
 
     /// A signature with the key of that name, as `ssh-keygen` makes it: `name` is a key, `name-cert` its certificate.
@@ -277,5 +277,5 @@ pub(crate) fn armored(blob: &[u8]) -> String {
 /// The bytes in a signature's armor.
 pub(crate) fn unarmored(armor: &str) -> Vec<u8> {
     let digits = armor.lines().filter(|line| !line.starts_with('-'));
-    super::key::decode_base64(digits.flat_map(str::bytes)).unwrap()
+    crate::domain::text::decode_base64(digits.flat_map(str::bytes)).unwrap()
 }

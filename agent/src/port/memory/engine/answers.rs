@@ -15,7 +15,7 @@ use crate::domain::observed::{
 use crate::domain::outcome::PullProgress;
 use crate::domain::resource::ServiceId;
 use crate::port::Retry;
-use crate::port::engine::{Engine, EngineError};
+use crate::port::engine::{Dropped, Engine, EngineError};
 
 impl Engine for MemoryEngine {
     async fn observe(
@@ -114,6 +114,9 @@ impl Engine for MemoryEngine {
         if !self.registry.get() {
             return Err(broken(std::io::ErrorKind::TimedOut.into()));
         }
+        if !is_here {
+            self.pulled.borrow_mut().insert(image.to_string());
+        }
         let arrive = || {
             self.images.borrow_mut().insert(image.to_string());
             self.damaged.borrow_mut().remove(image.as_str());
@@ -125,6 +128,30 @@ impl Engine for MemoryEngine {
             .effect(format!("pull {image}"), arrive, broken)?;
         self.faults
             .effect(format!("settle {image}"), settle, broken)
+    }
+
+    fn pulled(&self) -> Vec<String> {
+        self.pulled.borrow().iter().cloned().collect()
+    }
+
+    async fn drop_image(&self, image: &str) -> Result<Dropped, EngineError> {
+        self.answers()?;
+        let used = |one: &super::Container| one.spec.service.image.as_str() == image;
+        if self.containers.borrow().values().any(used) {
+            return Ok(Dropped::InUse);
+        }
+        let drop = || {
+            self.images.borrow_mut().remove(image);
+            self.pulled.borrow_mut().remove(image);
+            Ok(())
+        };
+        let broken = |cause: std::io::Error| EngineError::Failed {
+            what: format!("remove the image {image}"),
+            cause: Box::new(cause),
+        };
+        self.note();
+        self.faults.effect(format!("drop {image}"), drop, broken)?;
+        Ok(Dropped::Gone)
     }
 
     async fn create_network(
