@@ -43,9 +43,9 @@ pub struct Args {
 }
 
 /// Devices that one and the same rollout concerns.
-struct Staged {
-    rollout: Rollout,
-    devices: Vec<DeviceId>,
+pub(super) struct Staged {
+    pub(super) rollout: Rollout,
+    pub(super) devices: Vec<DeviceId>,
 }
 
 /// Runs it; the exit code: 0 shown, 2 not a fleet repository or no such group, 3 problems found.
@@ -104,11 +104,21 @@ fn staged(args: &Args, fleet: &FleetWide<'_>) -> Result<(Vec<Staged>, Vec<Device
                 .to_owned(),
         );
     }
+    // Only made-up devices are in a group because they are said to be.
+    let said = args.devices.and(args.group.as_ref());
+    Ok(by_rollout(fleet, devices, said))
+}
+
+/// These devices by the rollout that concerns them, and those that none does. `said`: a group that they are in, whatever their
+/// documents say.
+pub(super) fn by_rollout(
+    fleet: &FleetWide<'_>,
+    devices: impl IntoIterator<Item = DeviceId>,
+    said: Option<&GroupName>,
+) -> (Vec<Staged>, Vec<DeviceId>) {
     let mut staged: BTreeMap<String, Staged> = BTreeMap::new();
     let mut at_once = Vec::new();
     for id in devices {
-        // Only made-up devices are in a group because they are said to be.
-        let said = args.devices.and(args.group.as_ref());
         match fleet.rollout(&id, said) {
             None => at_once.push(id),
             Some(rollout) => staged
@@ -121,7 +131,7 @@ fn staged(args: &Args, fleet: &FleetWide<'_>) -> Result<(Vec<Staged>, Vec<Device
                 .push(id),
         }
     }
-    Ok((staged.into_values().collect(), at_once))
+    (staged.into_values().collect(), at_once)
 }
 
 fn made_up(count: u32) -> Vec<DeviceId> {
@@ -231,11 +241,11 @@ fn for_people(staged: &[Staged], at_once: &[DeviceId], at: Option<Timestamp>) ->
     text
 }
 
-fn noun(count: usize) -> &'static str {
+pub(super) fn noun(count: usize) -> &'static str {
     if count == 1 { "device" } else { "devices" }
 }
 
-fn pace(turns: &Turns) -> String {
+pub(super) fn pace(turns: &Turns) -> String {
     match &turns.pace {
         Pace::Ramp(length) => format!("evenly over {}", duration::text(*length)),
         Pace::Waves { shares, .. } if shares.len() == 1 => "in one wave".to_owned(),

@@ -127,6 +127,68 @@ fn what_canary_shows_becomes_what_stable_shows_as_one_signed_commit() {
 }
 
 #[test]
+fn a_dry_run_says_whether_a_rollout_holds_those_that_would_change() {
+    let rings = Rings::new();
+    let desk = &rings.desk;
+    let devices = 40;
+    for number in 3..=devices {
+        std::fs::write(rings.repo.join(format!("devices/gw-{number}.toml")), "").unwrap();
+    }
+    let now = jiff::Timestamp::now();
+    let hours = |many: i64| {
+        now.checked_add(jiff::SignedDuration::from_hours(many))
+            .unwrap()
+    };
+    let staged = |start: i64, more: &str| {
+        let start = hours(start);
+        let text = format!(
+            "{TWO_DEVICES}[rollout]\nid = \"spring\"\nstart = {start:.0}\nwaves = [5, 50, 100]\npause = \"4h\"\n{more}"
+        );
+        std::fs::write(rings.repo.join("groups/all.toml"), text).unwrap();
+        desk.git(&rings.repo, &["add", "-A"]);
+        desk.git(&rings.repo, &["commit", "-q", "-m", "In waves"]);
+        desk.git(&rings.repo, &["push", "-q", "origin", "canary"]);
+        let said = rings.promote(&["--dry-run", "--json"]).expect_code(0);
+        let mut answer: Value = serde_json::from_str(&said.stdout).unwrap();
+        (said.stderr, answer["rollouts"][0].take())
+    };
+
+    let (said, told) = staged(2, "");
+    assert!(
+        said.contains("rollout spring: 40 devices that would change, in 3 waves, 4h"),
+        "{said}"
+    );
+    assert_eq!((&told["devices"], &told["begun"]), (&40.into(), &0.into()));
+    assert_eq!(told["start"], told["next"], "{told}");
+
+    // The second wave is on; the third comes at an hour that is known.
+    let (said, told) = staged(-5, "");
+    let begun = told["begun"].as_u64().unwrap();
+    assert!((1..devices).contains(&begun), "{told}");
+    let next = format!("{:.0}", hours(3));
+    assert_eq!(told["next"], next.as_str(), "{told}");
+    assert!(
+        said.contains("rollout spring is in force")
+            && said.contains(&format!("{begun} of them at once, more at {next}")),
+        "{said}"
+    );
+
+    let (said, told) = staged(-5, "halt = true\n");
+    assert_eq!(told["halted"], true);
+    assert!(
+        said.contains("those that have not begun do not begin"),
+        "{said}"
+    );
+
+    let (said, told) = staged(-13, "");
+    assert_eq!(told["begun"], devices);
+    assert!(
+        said.contains("rollout spring was over at") && said.contains("all at once\nhint: "),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_promotion_is_taken_back_and_only_what_was_shown_can_be_gone_back_to() {
     let rings = Rings::new();
     let stable = rings.there("stable");

@@ -11,6 +11,7 @@ mod candidate;
 mod classes;
 mod gate;
 mod place;
+mod turns;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,10 +20,12 @@ use self::candidate::{Candidate, back, forward, made};
 use self::classes::{Classes, classes};
 use self::gate::{Judged, judged};
 use self::place::Place;
+use self::turns::Rollouts;
 use super::git::{Git, Stop, say, usage};
 use super::lint::binaries;
 use super::{answer, code, everyone, fail, verify};
 use crate::adapter::git_local::LocalRepository;
+use crate::domain::revision::Timestamp;
 use crate::domain::tree::Tree;
 
 /// Make what one branch shows what another one shows next, as a signed commit.
@@ -159,6 +162,7 @@ fn promote(args: &Args) -> Result<Said, Stop> {
         place: &place,
         candidate,
         classes: Classes::default(),
+        rollouts: Rollouts::default(),
         gate: None,
     };
     if let Some(tip) = tip
@@ -193,8 +197,11 @@ fn promote(args: &Args) -> Result<Said, Stop> {
         Some(tip) => Some(repo.documents(tip).map_err(failed)?),
         None => None,
     };
-    let found = classes(before.as_ref(), &after)
-        .map_err(|problems| refused(format!("{} does not resolve:\n{problems}", candidate.name)))?;
+    let unresolved =
+        |problems| refused(format!("{} does not resolve:\n{problems}", candidate.name));
+    let found = classes(before.as_ref(), &after).map_err(unresolved)?;
+    let now = Timestamp(jiff::Timestamp::now().as_second());
+    let rollouts = Rollouts::of(&after, &found, now).map_err(unresolved)?;
     if let Some(tip) = tip {
         say(&git.ask(&[
             "--no-pager",
@@ -207,7 +214,11 @@ fn promote(args: &Args) -> Result<Said, Stop> {
         ])?);
     }
     say(found.show().trim_end());
-    promotion.classes = found;
+    let standing = rollouts.show();
+    if !standing.is_empty() {
+        say(standing.trim_end());
+    }
+    (promotion.classes, promotion.rollouts) = (found, rollouts);
     if let (Some(from), Some(tip)) = (from, from.and_then(|from| place.tip(from))) {
         let what = gate::Question {
             args,
@@ -348,6 +359,7 @@ struct Promotion<'a> {
     place: &'a Place<'a>,
     candidate: Candidate,
     classes: Classes,
+    rollouts: Rollouts,
     gate: Option<Judged>,
 }
 
@@ -359,6 +371,7 @@ impl Promotion<'_> {
             place,
             candidate,
             classes,
+            rollouts,
             gate,
         } = self;
         let tip = place.tip(&args.to);
@@ -374,6 +387,7 @@ impl Promotion<'_> {
                 "pushed": commit.and(place.remote.as_ref()),
                 "classes": classes.json(),
                 "unchanged": classes.unchanged,
+                "rollouts": rollouts.json(),
                 "gate": gate.as_ref().map(Judged::json),
             });
             return format!("{answer}\n");
