@@ -180,6 +180,26 @@ fn how_two_tips_relate_is_told_from_a_store_without_old_history() {
 }
 
 #[test]
+fn what_the_first_of_several_said_is_no_local_tip_before_the_others_were_heard() {
+    let (repo, commits) = fleet();
+    let mut section = section(repo.file_url());
+    section.urls.push(mirror(&repo, "mirror.git"));
+    let bench = Bench::new(&section);
+    bench.fetch(None).unwrap();
+    // It ends here, and begins anew where no remote answers.
+    let bench = bench.restart(&section);
+    assert_eq!(bench.local_tip(None).unwrap(), None);
+    bench.fetch(None).unwrap();
+    assert_eq!(bench.local_tip(None).unwrap(), None);
+    bench.settle_on(&commits[2]);
+    let bench = bench.restart(&section);
+    assert_eq!(
+        bench.local_tip(None).unwrap().unwrap().id.as_str(),
+        commits[2]
+    );
+}
+
+#[test]
 fn the_local_tip_is_what_was_settled_on_and_polls_write_nothing() {
     let (repo, commits) = fleet();
     let behind = mirror(&repo, "behind.git");

@@ -216,6 +216,9 @@ impl Inner {
         let commit = raw(tip, bytes, descent)?;
         if !is_sound {
             store::set_tip(dir, &self.branch, tip)?;
+            if self.remotes.len() > 1 {
+                store::mark_unweighed(dir)?;
+            }
             self.replace(exchange, floor)?;
         } else if !self.is_one_of_several(dir)? {
             store::set_tip(dir, &self.branch, tip)?;

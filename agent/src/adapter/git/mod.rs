@@ -312,7 +312,7 @@ impl Source for GitSource {
     async fn local_tip(&self, floor: Option<&CommitId>) -> Result<Option<RawCommit>, SourceError> {
         let floor = floor.cloned();
         self.look(move |inner| {
-            let Some(id) = store::tip(&inner.dir, &inner.branch)? else {
+            let Some(id) = inner.own_tip()? else {
                 return Ok(None);
             };
             match inner.known(id, floor.as_ref())? {

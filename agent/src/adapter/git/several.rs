@@ -157,6 +157,15 @@ impl Inner {
         Ok(self.remotes.len() > 1 && store::tip(dir, &self.branch)?.is_some())
     }
 
+    /// The tip that counts here, also where no remote answers: none where it is the word of one of several that nobody has
+    /// weighed against the others' yet.
+    pub(super) fn own_tip(&self) -> Result<Option<ObjectId>, SourceError> {
+        if self.remotes.len() > 1 && store::is_unweighed(&self.dir) {
+            return Ok(None);
+        }
+        store::tip(&self.dir, &self.branch)
+    }
+
     /// Asks the others, each for the time of a poll. What one of them has beyond the first takes the time of a fetch, as it
     /// would from the first.
     pub(super) fn others(
@@ -223,7 +232,7 @@ impl Inner {
     ) -> Result<(), SourceError> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if store::tip(&self.dir, &self.branch)? == Some(tip) {
-            return Ok(());
+            return store::weighed(&self.dir);
         }
         let Some(commit) = self.look(|inner| inner.known(tip, floor))? else {
             return Err(SourceError::Store {
@@ -232,6 +241,7 @@ impl Inner {
             });
         };
         store::set_tip(&self.dir, &self.branch, tip)?;
+        store::weighed(&self.dir)?;
         self.compact(tip, floor, &commit.descent, interrupt);
         Ok(())
     }

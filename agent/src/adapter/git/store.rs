@@ -386,6 +386,30 @@ pub(super) fn is_suspect(dir: &Path) -> bool {
     dir.join(SUSPECT).exists()
 }
 
+/// In a store whose tip is the word of the first of several remotes, before the others were asked.
+const UNWEIGHED: &str = "unweighed";
+
+/// Marks a store that is not in place yet: its tip is not the local one before [`weighed`].
+pub(super) fn mark_unweighed(fresh: &Path) -> Result<(), SourceError> {
+    File::create(fresh.join(UNWEIGHED))
+        .map(|_| ())
+        .map_err(|error| broken("cannot mark the new store", error))
+}
+
+/// Whether its tip waits for the word of the other remotes.
+pub(super) fn is_unweighed(dir: &Path) -> bool {
+    dir.join(UNWEIGHED).exists()
+}
+
+/// Its tip is the local one from now on.
+pub(super) fn weighed(dir: &Path) -> Result<(), SourceError> {
+    if !is_unweighed(dir) {
+        return Ok(());
+    }
+    // Where a power cut brings the mark back, the others are asked once more.
+    fs::remove_file(dir.join(UNWEIGHED)).map_err(|error| broken("cannot unmark it", error))
+}
+
 /// Puts `fresh` in place of `dir`, durably. A crash in between leaves `fresh`, which [`settle`] then puts there.
 pub(super) fn swap(dir: &Path, fresh: &Path, old: &Path) -> Result<(), SourceError> {
     let run = || -> io::Result<()> {
