@@ -1,5 +1,9 @@
 //! Plays a fleet's life on one machine and prints what it cost. `tests/fleet.sh` builds it and runs this.
-#![allow(clippy::print_stdout, reason = "a table on stdout is what this is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a table on stdout is what this is for, and its lines on stderr as they come"
+)]
 
 use std::process::ExitCode;
 
@@ -11,19 +15,22 @@ const DEVICES: usize = 1_000;
 fn main() -> ExitCode {
     use std::time::Duration;
 
-    use evenkeel_tests::simulation::{Options, play};
+    use evenkeel_tests::simulation::{FEWEST, Options, Scene, play};
 
     let devices = std::env::args()
         .nth(1)
         .map_or(Ok(DEVICES), |argument| argument.parse());
-    let Ok(devices @ 2..) = devices else {
-        println!("usage: fleet [DEVICES]        at least 2");
+    let Ok(devices @ FEWEST..) = devices else {
+        println!("usage: fleet [DEVICES]        at least {FEWEST}");
         return ExitCode::from(2);
     };
     let options = Options {
         devices,
-        interval: None,
         trial: Duration::from_secs(10),
+        // Below it a device is busier with a new revision than with polls.
+        shortest: Duration::from_secs(2),
+        scenes: &Scene::ALL,
+        told: |row| eprintln!("{row}"),
     };
     println!("{}", play(&options));
     ExitCode::SUCCESS

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Plays the life of a fleet on this machine: a thousand agents in one process, the real loop with the real git source over
-# HTTPS, against one real git server. Checks a first start, promotions, a bad revision, waves, half the fleet cut off, and an
-# outage; ends red where one of them does not hold, and prints what it cost. About five minutes on two processors.
+# HTTPS, half of them against one real git server, half against a real web server with the published tree. Checks a first start,
+# promotions, a bad revision, waves, half the fleet cut off, and an outage; ends red where one of them does not hold, and prints what it
+# cost. Some six minutes on two processors that have nothing else to do.
 #
 #     tests/fleet.sh [DEVICES]        1,000 where none is given
 set -euo pipefail

@@ -50,7 +50,7 @@ pub struct HttpOptions {
 pub struct Room {
     /// Connections.
     pub connections: u32,
-    /// `git http-backend`s at a time.
+    /// `git http-backend`s at a time; with none it serves the files of [`GitHttp::files`] alone.
     pub backends: u32,
 }
 
@@ -173,12 +173,15 @@ impl GitHttp {
         let log = self.dir.path().join("servers.log");
         let socket = self.dir.path().join("fcgi.sock");
         let _ = std::fs::remove_file(&socket);
-        self.fcgiwrap = Some(Server::start_group(
-            self.program("/usr/sbin/fcgiwrap")
-                .args(["-c", &self.options.room.backends.to_string(), "-s"])
-                .arg(format!("unix:{}", socket.display())),
-            &log,
-        ));
+        let backends = self.options.room.backends;
+        self.fcgiwrap = (backends > 0).then(|| {
+            Server::start_group(
+                self.program("/usr/sbin/fcgiwrap")
+                    .args(["-c", &backends.to_string(), "-s"])
+                    .arg(format!("unix:{}", socket.display())),
+                &log,
+            )
+        });
         self.nginx = Some(Server::start(
             self.program("/usr/sbin/nginx")
                 .arg("-e")
@@ -202,7 +205,8 @@ impl GitHttp {
                             .unwrap_or_default()
                     );
                 }
-                (std::net::TcpStream::connect(place).is_ok() && socket.exists()).then_some(())
+                let is_ready = backends == 0 || socket.exists();
+                (std::net::TcpStream::connect(place).is_ok() && is_ready).then_some(())
             },
         );
     }
@@ -240,6 +244,16 @@ impl GitHttp {
     pub fn url_of(&self, repository: &str) -> String {
         let port = self.port.number();
         format!("{}://localhost:{port}/{repository}", self.scheme())
+    }
+
+    /// The URL of a folder of [`GitHttp::files`], as a source of a published tree has it.
+    pub fn tree_url(&self, folder: &str) -> String {
+        format!("static+{}", self.url_of(&format!("files/{folder}/")))
+    }
+
+    /// The same by the side door.
+    pub fn side_tree_url(&self, folder: &str) -> String {
+        format!("static+{}", self.side_url_of(&format!("files/{folder}/")))
     }
 
     /// The URL of a repository on it by the side door.

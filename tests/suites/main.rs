@@ -29,11 +29,14 @@ mod offline;
 mod openpgp;
 mod operator;
 mod packages;
+mod published;
 mod refuse;
 mod remotes;
 mod report;
 mod rollback;
 mod selfupdate;
+#[cfg(debug_assertions)]
+mod simulation;
 mod source;
 mod staged;
 mod sticks;

@@ -29,11 +29,17 @@ pub struct Heard {
     pub refused: BTreeSet<String>,
     /// What is last-good now.
     pub last_good: Option<String>,
-    /// When the last pass ended that reached the remote.
-    pub reached: Option<Instant>,
+    /// When the passes ended that reached the remote.
+    pub reached: Vec<Instant>,
 }
 
 impl Heard {
+    /// When the first pass ended after this moment that reached the remote.
+    pub fn reached_after(&self, moment: Instant) -> Option<Instant> {
+        let before = self.reached.partition_point(|at| *at <= moment);
+        self.reached.get(before).copied()
+    }
+
     fn report(&mut self, report: &Report) {
         let now = Instant::now();
         let revision = &report.revision;
@@ -74,7 +80,7 @@ impl Heard {
             | Outcome::RolledBack { .. }
             | Outcome::Held(_) => {}
         }
-        self.reached = Some(Instant::now());
+        self.reached.push(Instant::now());
     }
 }
 

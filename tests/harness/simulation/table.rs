@@ -12,30 +12,41 @@ pub struct Row {
     pub figures: String,
 }
 
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:WIDTH$}  {}", self.what, self.figures)
+    }
+}
+
+/// Room for [`Row::what`].
+const WIDTH: usize = 52;
+
 /// All lines.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Table {
     /// What it is about.
     pub title: String,
     /// In their order.
     pub rows: Vec<Row>,
+    /// Who is told of each.
+    pub(super) told: fn(&Row),
 }
 
 impl Table {
     /// Adds a line.
     pub(super) fn row(&mut self, what: impl Into<String>, figures: impl Into<String>) {
         let (what, figures) = (what.into(), figures.into());
-        self.rows.push(Row { what, figures });
+        let row = Row { what, figures };
+        (self.told)(&row);
+        self.rows.push(row);
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.title)?;
-        let width = self.rows.iter().map(|row| row.what.len()).max();
         for row in &self.rows {
-            let width = width.unwrap_or(0);
-            writeln!(f, "{:width$}  {}", row.what, row.figures)?;
+            writeln!(f, "{row}")?;
         }
         Ok(())
     }

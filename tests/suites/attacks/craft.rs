@@ -7,7 +7,7 @@ use evenkeel_tests::process::run_with_input;
 use evenkeel_tests::{PATIENCE, Signer};
 
 /// Somebody who approves a tree.
-pub(super) struct Approver<'a> {
+pub(crate) struct Approver<'a> {
     signer: &'a Signer,
     pub(super) fleet: &'a str,
     pub(super) branch: &'a str,
@@ -16,7 +16,7 @@ pub(super) struct Approver<'a> {
 
 impl<'a> Approver<'a> {
     /// For this fleet and the branch `main`.
-    pub(super) fn by(signer: &'a Signer) -> Self {
+    pub(crate) fn by(signer: &'a Signer) -> Self {
         Self {
             signer,
             fleet: "test",
@@ -26,7 +26,7 @@ impl<'a> Approver<'a> {
     }
 
     /// The trailer that carries the approval of a tree, to follow this commit.
-    pub(super) fn trailer(&self, tree: &str, base: &str) -> String {
+    pub(crate) fn trailer(&self, tree: &str, base: &str) -> String {
         let statement = format!(
             "evenkeel-approval v1\nfleet {}\nbranch {}\ntree {tree}\nbase {base}\n",
             self.fleet, self.branch

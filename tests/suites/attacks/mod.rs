@@ -29,7 +29,7 @@
 mod approvals;
 mod certificates;
 mod clock;
-mod craft;
+pub(crate) mod craft;
 mod device;
 mod encoding;
 mod keys;
