@@ -20,6 +20,7 @@ use crate::domain::revision::Timestamp;
 use crate::domain::storage::Storage;
 use crate::port::World;
 use crate::port::clock::Clock as _;
+use crate::port::engine::Engine as _;
 use crate::port::journal::{Journal as _, Paused};
 use crate::port::reporter::{Event, Reporter as _};
 use crate::schedule::{self, Jitter};
@@ -36,6 +37,9 @@ const MOST_AT_ONCE: u32 = 6;
 /// after which systemd kills.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// How far apart two passes are that changes on the device wake: what ends again and again is looked at no oftener.
+const STIRS_APART: Duration = Duration::from_secs(10);
+
 /// What `pause` and `resume` answer where the pass after them did not end well: that is not theirs to report.
 const PAUSED: &str =
     "paused: nothing new is applied until `evenkeel resume`; `evenkeel status` shows the rest";
@@ -51,6 +55,10 @@ const NOT_ALLOWED: u8 = 2;
 pub struct Daemon<'a, W: World> {
     agent: &'a Agent<W>,
     failures: u32,
+    /// When the remote is asked next, whatever stirs before.
+    due: Option<Instant>,
+    /// When a stir last woke.
+    stirred: Option<Instant>,
     /// Who waits for the end of a pass that has not begun yet.
     waiting: Vec<Waiting>,
     /// What is done between two cycles.
@@ -77,6 +85,8 @@ impl<'a, W: World> Daemon<'a, W> {
         Self {
             agent,
             failures: 0,
+            due: None,
+            stirred: None,
             waiting: Vec::new(),
             queue: Vec::new(),
             stopping: false,
@@ -157,6 +167,7 @@ impl<'a, W: World> Daemon<'a, W> {
         requests: &mut mpsc::Receiver<Asked>,
         signals: &mut mpsc::Receiver<Signal>,
     ) -> Outcome {
+        let first = urgency;
         let mut urgency = urgency;
         self.busy = true;
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -182,6 +193,8 @@ impl<'a, W: World> Daemon<'a, W> {
         self.busy = false;
         self.pause_now();
         self.failures = match &passed.outcome {
+            // The remote was not asked.
+            _ if first == Urgency::Stirred => self.failures,
             // The remote answers: what waits for something else does not keep it from telling of a fix in time.
             Outcome::Deferred { reason, .. }
                 if self.agent.session.reached.get()
@@ -371,7 +384,13 @@ impl<'a, W: World> Daemon<'a, W> {
             return Urgency::Scheduled;
         }
         let wait = self.no_later(outcome, self.at_most(self.next_wait(outcome)));
-        let deadline = Instant::now() + wait;
+        let now = Instant::now();
+        let deadline = match self.due.take() {
+            Some(due) => due.min(now + wait),
+            None => now + wait,
+        };
+        let wait = deadline.saturating_duration_since(now);
+        let mut stirred = std::pin::pin!(self.stirs());
         self.tell_next(wait);
         let fetched = self.fetched();
         loop {
@@ -379,6 +398,11 @@ impl<'a, W: World> Daemon<'a, W> {
             self.agent.world.reporter().tell(&rests);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return Urgency::Scheduled,
+                () = &mut stirred => {
+                    self.stirred = Some(Instant::now());
+                    self.due = Some(deadline);
+                    return Urgency::Stirred;
+                }
                 // A download of the agent's own has ended: a pass says whether this is a moment to go on with it.
                 () = told(fetched.as_deref()) => return Urgency::Scheduled,
                 Some(asked) = requests.recv() => {
@@ -397,6 +421,17 @@ impl<'a, W: World> Daemon<'a, W> {
                     }
                 },
             }
+        }
+    }
+
+    /// Waits until something of ours has changed on the device; not soon after the last time, so that what ends again and
+    /// again does not keep the device awake.
+    fn stirs(&self) -> impl Future<Output = ()> + use<'a, W> {
+        let agent = self.agent;
+        let from = self.stirred.map(|last| last + STIRS_APART);
+        async move {
+            agent.world.engine().stirred().await;
+            at_or_now(from).await;
         }
     }
 
@@ -446,6 +481,13 @@ async fn told(notify: Option<&Notify>) {
     match notify {
         Some(notify) => notify.notified().await,
         None => std::future::pending().await,
+    }
+}
+
+/// The moment; at once, where there is none.
+async fn at_or_now(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment).await;
     }
 }
 

@@ -40,6 +40,7 @@ mod simulation;
 mod source;
 mod staged;
 mod sticks;
+mod stirred;
 mod systemd;
 mod torture;
 mod trust;

@@ -40,7 +40,12 @@ impl<W: World> Agent<W> {
         floor: Option<&Floor>,
         urgency: Urgency,
     ) -> Result<Newest, CycleError> {
-        if urgency == Urgency::Scheduled && !self.is_poll_due().await {
+        let asks = match urgency {
+            Urgency::Asked | Urgency::Boot => true,
+            Urgency::Stirred => false,
+            Urgency::Scheduled => self.is_poll_due().await,
+        };
+        if !asks {
             // What is here is judged again; whether the remote answers is as it was.
             if let Some(split) = self.split_known() {
                 return Ok(split);

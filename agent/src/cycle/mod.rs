@@ -181,7 +181,7 @@ impl<W: World> Agent<W> {
                 Newest::Unknown("the remote was not asked".to_owned())
             }
             (_, Urgency::Boot) => self.look_back(&ledger, floor.as_ref()).await?,
-            (_, Urgency::Scheduled | Urgency::Asked) => {
+            (_, Urgency::Scheduled | Urgency::Stirred | Urgency::Asked) => {
                 self.look(&ledger, floor.as_ref(), urgency).await?
             }
         };

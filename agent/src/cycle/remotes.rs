@@ -203,7 +203,7 @@ impl<W: World> Agent<W> {
     ) -> Found {
         let whom = match urgency {
             Urgency::Asked => Whom::Each,
-            Urgency::Scheduled | Urgency::Boot => Whom::Ready,
+            Urgency::Scheduled | Urgency::Stirred | Urgency::Boot => Whom::Ready,
         };
         let mut said: BTreeMap<usize, CommitId> = self.said_before().into_iter().collect();
         said.insert(first.remote, first.tip.id.clone());

@@ -63,7 +63,7 @@ impl<'a, W: World> Daemon<'a, W> {
         let Some(held) = self.held else { return };
         let is_whole = match urgency {
             Urgency::Boot => held.until.is_some() || self.stopping,
-            Urgency::Scheduled | Urgency::Asked => true,
+            Urgency::Scheduled | Urgency::Stirred | Urgency::Asked => true,
         };
         if is_whole {
             held.starts.ended();

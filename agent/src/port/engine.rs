@@ -131,6 +131,11 @@ pub trait Engine {
         progress: &mut dyn FnMut(&PullProgress),
     ) -> Result<(), EngineError>;
 
+    /// Waits until a container of ours has changed (ended, gone, updated, started) and not by a call made here, as far as the
+    /// engine tells; where it tells nothing, for ever. May be dropped at any time. What changed meanwhile is found by the next
+    /// [`Engine::observe`].
+    async fn stirred(&self);
+
     /// The images that were pulled here, and were not on this device before, as they were declared. Asks nobody.
     fn pulled(&self) -> Vec<String>;
 

@@ -88,6 +88,8 @@ pub enum Why {
 pub enum Urgency {
     /// A scheduled pass.
     Scheduled,
+    /// Something on the device has changed: what is here is judged again, and no remote is asked.
+    Stirred,
     /// Somebody asked.
     Asked,
     /// The first pass after a start: it does not wait for the network, so that a device without one converges at once.

@@ -12,6 +12,7 @@ mod adopt;
 mod check;
 mod create;
 mod drop;
+mod events;
 mod facts;
 mod health;
 mod judge;
@@ -45,7 +46,7 @@ use judge::{Judgement, judge, status};
 
 use crate::adapter::registry_auth::AuthFile;
 use crate::domain::container::ContainerSpec;
-use crate::domain::observed::{Checkup, EngineView, ObservedContainer};
+use crate::domain::observed::{Checkup, EngineView, ObservedContainer, ObservedImage};
 use crate::domain::outcome::PullProgress;
 use crate::domain::resource::ServiceId;
 use crate::port::engine::{Dropped, Engine, EngineError};
@@ -85,6 +86,9 @@ pub struct BollardEngine {
     /// Images that were not here before they were pulled for a revision.
     pulled: listed::Listed,
     logins: Option<AuthFile>,
+    events: events::Events,
+    /// Images as they were looked at, by their id: what an id names never changes.
+    looked: RefCell<BTreeMap<String, ObservedImage>>,
     known: RefCell<BTreeMap<String, replace::Known>>,
     restart: EngineRestart,
 }
@@ -155,6 +159,8 @@ impl BollardEngine {
             settled: listed::Listed::default(),
             pulled: listed::Listed::default(),
             logins: None,
+            events: events::Events::default(),
+            looked: RefCell::default(),
             known: RefCell::new(BTreeMap::new()),
             restart: EngineRestart::default(),
         }
@@ -339,6 +345,10 @@ impl Engine for BollardEngine {
         self.fetch(image, progress).await
     }
 
+    async fn stirred(&self) {
+        self.stir().await;
+    }
+
     fn pulled(&self) -> Vec<String> {
         self.pulled.all()
     }
@@ -418,6 +428,7 @@ impl Engine for BollardEngine {
     }
 
     async fn rename(&self, engine_id: &str, name: &str) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         let options = RenameContainerOptionsBuilder::default().name(name).build();
         self.end(
@@ -430,6 +441,7 @@ impl Engine for BollardEngine {
     }
 
     async fn start(&self, engine_id: &str) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         let started = self
             .settle(
@@ -460,6 +472,7 @@ impl Engine for BollardEngine {
     }
 
     async fn stop(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         let options = StopContainerOptionsBuilder::default()
             .t(seconds(grace))
@@ -478,6 +491,7 @@ impl Engine for BollardEngine {
     }
 
     async fn restart(&self, engine_id: &str, grace: Duration) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         let options = RestartContainerOptionsBuilder::default()
             .t(seconds(grace))
@@ -495,6 +509,7 @@ impl Engine for BollardEngine {
     }
 
     async fn signal(&self, engine_id: &str, signal: &str) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         let name = if signal.starts_with("SIG") || signal.starts_with(|c: char| c.is_ascii_digit())
         {
@@ -512,6 +527,7 @@ impl Engine for BollardEngine {
     }
 
     async fn remove(&self, engine_id: &str) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         // `v` takes the anonymous volumes along, which nothing could name again; named ones stay.
         let options = RemoveContainerOptionsBuilder::default()
@@ -529,6 +545,7 @@ impl Engine for BollardEngine {
     }
 
     async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError> {
+        self.events.touch(engine_id);
         let client = self.client().await?;
         let body = ContainerUpdateBody {
             restart_policy: Some(create::restart_policy(policy)),

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bollard::Docker;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, ImageInspect,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::ListVolumesOptions;
+use bollard::query_parameters::{ListImagesOptions, ListVolumesOptions};
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::DeviceId;
 
@@ -58,6 +59,9 @@ impl BollardEngine {
         let client = self.client().await?;
         let docker = &client.docker;
         let mut view = EngineView::default();
+        // Before the list: what has changed since is told of later.
+        self.events.take_in();
+        let mut here = BTreeSet::new();
         let list = self
             .call(|| "list containers".to_owned(), CALL, self.list(docker))
             .await?;
@@ -87,6 +91,11 @@ impl BollardEngine {
                 view.foreign_container_names.extend(plain);
                 continue;
             };
+            here.insert(engine_id.clone());
+            if let Some(known) = self.events.known(&engine_id, summary.state) {
+                view.containers.entry(service).or_default().push(known);
+                continue;
+            }
             // One that goes away between the two looks is not there.
             let inspected = self
                 .settle(
@@ -98,9 +107,11 @@ impl BollardEngine {
                 .await?;
             if let Some(inspected) = inspected {
                 let seen = self.container(engine_id, &inspected);
+                self.events.saw(client.kind, &seen);
                 view.containers.entry(service).or_default().push(seen);
             }
         }
+        self.events.keep_only(&here);
         for containers in view.containers.values_mut() {
             containers.sort_by(|one, other| one.engine_id.cmp(&other.engine_id));
         }
@@ -130,23 +141,65 @@ impl BollardEngine {
             let seen = owned(Some(&volume.labels), device, in_use);
             view.volumes.insert(volume.name, seen);
         }
-        for image in images.iter().collect::<BTreeSet<_>>() {
-            let found = self
-                .settle(
-                    || format!("look at the image {image}"),
-                    CALL,
-                    &[404],
-                    async { docker.inspect_image(image.as_str()).await.map(Some) },
-                )
-                .await?;
+        let images: BTreeSet<&ImageRef> = images.iter().collect();
+        let ids = self.image_ids(docker, &images).await?;
+        for image in images {
+            let known = ids.get(image.as_str()).and_then(|id| {
+                let looked = self.looked.borrow();
+                looked.get(id).cloned()
+            });
+            let found = match known {
+                Some(known) => Some(known),
+                None => self
+                    .settle(
+                        || format!("look at the image {image}"),
+                        CALL,
+                        &[404],
+                        async { docker.inspect_image(image.as_str()).await.map(Some) },
+                    )
+                    .await?
+                    .map(observed_image),
+            };
             if let Some(found) = found {
                 if !pull::is_id(image.as_str()) && !self.settled.has(image.as_str()) {
                     view.unsettled.insert(image.to_string());
                 }
-                view.images.insert(image.to_string(), observed_image(found));
+                view.images.insert(image.to_string(), found);
             }
         }
+        if !view.images.is_empty() {
+            let seen = view.images.values();
+            let seen = seen.map(|image| (image.id.clone(), image.clone()));
+            self.looked.replace(seen.collect());
+        }
         Ok(view)
+    }
+
+    /// Which ids the images have by now, in one call, where they were looked at before.
+    async fn image_ids(
+        &self,
+        docker: &Docker,
+        images: &BTreeSet<&ImageRef>,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        if images.len() < 2 || self.looked.borrow().is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let list = self
+            .call(
+                || "list images".to_owned(),
+                CALL,
+                docker.list_images(None::<ListImagesOptions>),
+            )
+            .await?;
+        let mut ids = BTreeMap::new();
+        for one in list {
+            let id = image_id(&one.id);
+            for name in one.repo_digests.into_iter().chain(one.repo_tags) {
+                ids.insert(name, id.clone());
+            }
+            ids.insert(id.clone(), id);
+        }
+        Ok(ids)
     }
 
     pub(super) fn container(

@@ -4,6 +4,8 @@
 //! The API's types refuse an answer with a word that is not theirs, and one container (a stranger's too) would hide all
 //! others. Such an answer is asked for once more, and read with the word that means the same.
 
+use std::io;
+
 use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
@@ -50,6 +52,18 @@ impl BollardEngine {
         docker: &Docker,
         path: &str,
     ) -> Result<T, ApiError> {
+        let stream = self.request(docker, path).await?;
+        let mut answer = Vec::new();
+        stream.take(MOST_BYTES).read_to_end(&mut answer).await?;
+        let mut document: Value = serde_json::from_slice(body(&answer)?)?;
+        translate(&mut document);
+        Ok(serde_json::from_value(document)?)
+    }
+}
+
+impl BollardEngine {
+    /// Asks for what the API's types do not read.
+    pub(super) async fn request(&self, docker: &Docker, path: &str) -> io::Result<UnixStream> {
         let version = docker.client_version();
         let mut stream = UnixStream::connect(self.socket()).await?;
         // HTTP/1.0: the answer comes in one piece and ends with the connection.
@@ -58,12 +72,20 @@ impl BollardEngine {
             version.major_version, version.minor_version
         );
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(MOST_BYTES).read_to_end(&mut answer).await?;
-        let mut document: Value = serde_json::from_slice(body(&answer)?)?;
-        translate(&mut document);
-        Ok(serde_json::from_value(document)?)
+        Ok(stream)
     }
+}
+
+/// A text as part of a query.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }
 
 /// The body of an answer; an answer that is not 200 is the engine's error.

@@ -91,6 +91,8 @@ pub struct MemoryEngine {
     pub(crate) kept: Rc<Cell<bool>>,
     /// Containers of others that run in it.
     pub(crate) others: RefCell<Vec<String>>,
+    /// Told where a person does something with a container.
+    pub(crate) stirred: tokio::sync::Notify,
     made: Cell<u64>,
     started: Cell<u64>,
 }
@@ -124,6 +126,7 @@ impl MemoryEngine {
             weight: Cell::new(1),
             kept: Rc::default(),
             others: RefCell::default(),
+            stirred: tokio::sync::Notify::new(),
             made: Cell::new(0),
             started: Cell::new(0),
         }
@@ -153,6 +156,7 @@ impl MemoryEngine {
             weight: self.weight.clone(),
             kept: Rc::new(Cell::new(self.kept.get())),
             others: self.others.clone(),
+            stirred: tokio::sync::Notify::new(),
             made: self.made.clone(),
             started: self.started.clone(),
         };

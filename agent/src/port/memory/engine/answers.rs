@@ -130,6 +130,10 @@ impl Engine for MemoryEngine {
             .effect(format!("settle {image}"), settle, broken)
     }
 
+    async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
     fn pulled(&self) -> Vec<String> {
         self.pulled.borrow().iter().cloned().collect()
     }
