@@ -10,6 +10,7 @@
 
 mod adopt;
 mod check;
+mod connection;
 mod create;
 mod drop;
 mod events;
@@ -29,7 +30,6 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerUpdateBody, RestartPolicy};
 use bollard::query_parameters::{
@@ -42,6 +42,7 @@ use evenkeel_schema::name::{AppName, DeviceId};
 use evenkeel_schema::service::{Network, Service, Volume};
 
 pub use adopt::Stranger;
+use connection::{Client, Kind};
 use judge::{Judgement, judge, status};
 
 use crate::adapter::registry_auth::AuthFile;
@@ -66,10 +67,6 @@ const CALL: Duration = Duration::from_secs(30);
 const SLOW_CALL: Duration = Duration::from_secs(120);
 /// What a stop may take beyond its grace.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
-/// Deadlines are ours, one a call: the client's own is set out of the way.
-const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
-/// The oldest API that is spoken here: Docker 19.03, Podman 3. An older engine leaves out settings without a word.
-const OLDEST_API: (usize, usize) = (1, 40);
 /// Where `auto` looks, in this order.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
 
@@ -91,51 +88,6 @@ pub struct BollardEngine {
     looked: RefCell<BTreeMap<String, ObservedImage>>,
     known: RefCell<BTreeMap<String, replace::Known>>,
     restart: EngineRestart,
-}
-
-/// A connection and what answers there.
-#[derive(Debug, Clone)]
-struct Client {
-    docker: Docker,
-    kind: Kind,
-}
-
-impl Client {
-    /// Podman stops and restarts no paused container: where it refuses, the container is let go on, and asked again.
-    async fn awake<T, F: Future<Output = Result<T, ApiError>>>(
-        &self,
-        engine_id: &str,
-        call: impl Fn() -> F,
-    ) -> Result<T, ApiError> {
-        match (call().await, self.kind) {
-            (Err(error), Kind::Podman) if status(&error).is_some_and(|code| code >= 409) => {
-                match self.docker.unpause_container(engine_id).await {
-                    Ok(()) => call().await,
-                    Err(_) => Err(error),
-                }
-            }
-            (answer, Kind::Docker | Kind::Podman) => answer,
-        }
-    }
-}
-
-/// Why no connection came about.
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    #[error("it speaks version {spoken} of the API, and {}.{} is the oldest that does: install a newer engine", OLDEST_API.0, OLDEST_API.1)]
-    Old {
-        /// As negotiated.
-        spoken: String,
-    },
-}
-
-/// Which engine answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Docker,
-    Podman,
 }
 
 impl BollardEngine {
@@ -200,49 +152,6 @@ impl BollardEngine {
         EngineError::Down {
             socket: self.socket().display().to_string(),
             cause: Some(cause.into()),
-        }
-    }
-
-    /// The connection, made and negotiated where there is none.
-    async fn client(&self) -> Result<Client, EngineError> {
-        if let Some(client) = self.client.borrow().as_ref() {
-            return Ok(client.clone());
-        }
-        let connecting = async {
-            let path = self.socket().display().to_string();
-            let docker = Docker::connect_with_socket(
-                &path,
-                CLIENT_TIMEOUT_SECONDS,
-                bollard::API_DEFAULT_VERSION,
-            )?
-            .negotiate_version()
-            .await?;
-            let spoken = docker.client_version();
-            if (spoken.major_version, spoken.minor_version) < OLDEST_API {
-                return Err(ConnectError::Old {
-                    spoken: format!("{}.{}", spoken.major_version, spoken.minor_version),
-                });
-            }
-            let version = docker.version().await?;
-            let is_podman = version
-                .components
-                .iter()
-                .flatten()
-                .any(|component| component.name.to_ascii_lowercase().contains("podman"));
-            let kind = if is_podman {
-                Kind::Podman
-            } else {
-                Kind::Docker
-            };
-            Ok::<_, ConnectError>(Client { docker, kind })
-        };
-        match tokio::time::timeout(CALL, connecting).await {
-            Ok(Ok(client)) => {
-                self.client.replace(Some(client.clone()));
-                Ok(client)
-            }
-            Ok(Err(cause)) => Err(self.down(cause)),
-            Err(late) => Err(self.down(late)),
         }
     }
 
