@@ -12,8 +12,10 @@ use crate::node::{Node, Value};
 use crate::path::{AbsPath, RepoPath};
 use crate::{decode, document};
 
+mod check;
 mod keys;
 
+pub use check::{Check, DEFAULT_CHECK_TIMEOUT, Expect, Probe};
 pub use keys::{CHECK, FILE, GATE, KEYS};
 
 /// What a changed file makes happen. Written `restart:service:broker`, `signal:HUP:service:broker`,
@@ -45,28 +47,6 @@ pub enum OnRemove {
     Restore,
     /// It stays as it is.
     Keep,
-}
-
-/// What "this app works" means beyond its containers' health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// What is tried.
-    pub probe: Probe,
-    /// How long one try may take; 5 s where none is given.
-    pub timeout: Duration,
-}
-
-/// One way of asking whether something works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Probe {
-    /// `tcp = "127.0.0.1:1883"`: a connection is accepted.
-    Tcp(String),
-    /// `http = "http://..."`: the answer's status is 200 to 399.
-    Http(String),
-    /// `command = [...]` on the host, where the guard allows it: exit code 0.
-    Command(Vec<String>),
-    /// `unit = "chrony.service"`: systemd calls it active.
-    Unit(String),
 }
 
 /// When an app counts as good.
@@ -164,9 +144,6 @@ fn unit(text: &str) -> Result<String, String> {
     }
 }
 
-/// How long one try of a check may take where nothing is said.
-pub const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// An app's document after its strings were rendered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct App {
@@ -179,7 +156,7 @@ pub struct App {
     /// `[volumes]`, undecoded.
     pub volumes: Option<Node>,
     /// Checks in the document's order.
-    pub checks: Vec<Check>,
+    pub checks: Vec<Placed<Check>>,
     /// The gate.
     pub gate: Gate,
 }
@@ -221,7 +198,7 @@ pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
         decode::list(node, out, file)
     });
     let checks = decode::optional(node, "checks", out, |node, out| {
-        decode::list(node, out, check)
+        decode::list(node, out, check::check)
     });
     let gate = decode::optional(node, "gate", out, gate);
     let table = |name: &str| decode::field(node, name).cloned();
@@ -372,109 +349,6 @@ fn account(node: &Node, out: &mut Diagnostics) -> Option<String> {
         (true, Ok(id)) => id.to_string(),
         (true | false, Ok(_) | Err(_)) => text,
     })
-}
-
-fn check(node: &Node, out: &mut Diagnostics) -> Option<Check> {
-    if !document::check_keys(node, CHECK, "a check", out) {
-        return None;
-    }
-    let timeout = decode::optional(node, "timeout", out, positive);
-    let kinds: Vec<(&str, &Node)> = ["tcp", "http", "command", "unit"]
-        .into_iter()
-        .filter_map(|kind| Some((kind, decode::field(node, kind)?)))
-        .collect();
-    let [(kind, value)] = kinds.as_slice() else {
-        node.error_with_help(
-            out,
-            "a check asks exactly one question",
-            "write one of `tcp`, `http`, `command` and `unit`; more questions are more checks",
-        );
-        return None;
-    };
-    let probe = match *kind {
-        "tcp" => decode::text(value, out).and_then(|text| {
-            decode::report(
-                value,
-                address(&text).map(|()| Probe::Tcp(text.clone())),
-                out,
-            )
-        }),
-        "http" => decode::text(value, out).and_then(|text| {
-            decode::report(value, url(&text).map(|()| Probe::Http(text.clone())), out)
-        }),
-        "command" => decode::list(value, out, decode::text).and_then(|words| {
-            if words.first().is_none_or(String::is_empty) {
-                value.error(out, "a command needs a program");
-                return None;
-            }
-            Some(Probe::Command(words))
-        }),
-        _ => decode::text(value, out)
-            .and_then(|text| decode::report(value, unit(&text), out))
-            .map(Probe::Unit),
-    };
-    Some(Check {
-        probe: probe?,
-        timeout: timeout.unwrap_or(DEFAULT_CHECK_TIMEOUT),
-    })
-}
-
-/// `host:port`; an IPv6 address stands in brackets.
-fn address(text: &str) -> Result<(), String> {
-    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        let good_host = match bracketed {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => is_host(host),
-        };
-        good_host && port.parse::<u16>().is_ok_and(|port| port > 0)
-    });
-    if good {
-        Ok(())
-    } else {
-        Err(format!(
-            "`{}` is not an address: write it like `127.0.0.1:1883` or `[::1]:1883`",
-            text.escape_debug()
-        ))
-    }
-}
-
-fn is_host(host: &str) -> bool {
-    !host.is_empty()
-        && host
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
-}
-
-fn url(text: &str) -> Result<(), String> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
-    let good = rest.is_some_and(|rest| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let host = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host);
-        let plain = match host.rsplit_once(':') {
-            Some((_, _)) => address(host).is_ok(),
-            None => is_host(host),
-        };
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
-        plain || bracketed
-    }) && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    if good {
-        Ok(())
-    } else {
-        Err(format!(
-            "`{}` is not a URL: write it like `http://127.0.0.1:8080/healthz`",
-            text.escape_debug()
-        ))
-    }
 }
 
 fn positive(node: &Node, out: &mut Diagnostics) -> Option<Duration> {

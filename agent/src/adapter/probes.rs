@@ -1,31 +1,46 @@
-//! Running checks: tcp, http and commands. Each has its declared timeout as a hard deadline.
+//! Running checks: tcp, http and commands. Each has its declared timeout as a hard deadline. And the device's own health scripts,
+//! where greenboot looks for them.
 //!
-//! `unit` checks are the service manager's and never come here. An http check accepts any certificate's owner only if
-//! the device's own CA store does; it follows no redirect to another host and reads no body.
+//! Other checks (`unit`, `file`, commands in a container) are other ports' and never come here. An http check accepts any
+//! certificate's owner only if the device's own CA store does; it follows no redirect to another host, and reads a body only
+//! where something has to be in it.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use evenkeel_schema::app::{Check, Probe};
+use evenkeel_schema::app::{Check, Expect, Probe};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::domain::text;
-use crate::port::probes::Probes;
+use crate::port::probes::{Need, Probes, Script};
 
 /// How long a command's last words are waited for after its end: they are in the pipe by then.
 const AFTERWORDS: Duration = Duration::from_millis(200);
 
+/// How much of a body is looked through: a page that says how something is has it at its beginning.
+const MOST_OF_BODY: usize = 1 << 20;
+
+/// Where greenboot looks for scripts: the owner's own, and those that came with packages.
+const SCRIPT_DIRS: [&str; 2] = ["etc/greenboot/check", "usr/lib/greenboot/check"];
+/// How long a script may take; greenboot waits for ever.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
+
 /// The real thing.
 #[derive(Debug, Default)]
 pub struct NetworkProbes {
+    root: PathBuf,
     client: std::cell::OnceCell<reqwest::Client>,
 }
 
 impl NetworkProbes {
     /// Builds its HTTP client at the first http check: a device without one pays nothing.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            client: std::cell::OnceCell::new(),
+        }
     }
 
     fn client(&self) -> Result<&reqwest::Client, String> {
@@ -41,19 +56,39 @@ impl NetworkProbes {
         Ok(self.client.get_or_init(|| built))
     }
 
-    async fn http(&self, url: &str) -> Result<(), String> {
-        let answer = self
+    async fn http(&self, url: &str, expect: &Expect) -> Result<(), String> {
+        let mut answer = self
             .client()?
             .get(url)
             .send()
             .await
             .map_err(|error| crate::domain::text::chain(&error.without_url()))?;
         let status = answer.status();
-        if status.is_success() || status.is_redirection() {
-            Ok(())
-        } else {
-            Err(format!("answered {status}"))
+        if !expect.has_status(status.as_u16()) {
+            return Err(format!("answered {status}"));
         }
+        let Some(text) = &expect.contains else {
+            return Ok(());
+        };
+        let mut body = Vec::new();
+        while let Some(piece) = answer
+            .chunk()
+            .await
+            .map_err(|error| crate::domain::text::chain(&error.without_url()))?
+        {
+            body.extend_from_slice(&piece);
+            if text::holds(&body, text) {
+                return Ok(());
+            }
+            if body.len() > MOST_OF_BODY {
+                break;
+            }
+        }
+        Err(format!(
+            "answered {status} without `{}`: {}",
+            text.escape_debug(),
+            text::last_words(&body).unwrap_or_else(|| "nothing".to_owned())
+        ))
     }
 }
 
@@ -122,18 +157,43 @@ impl Probes for NetworkProbes {
             ),
             Probe::Http(url) => (
                 format!("http {url}"),
-                within(check.timeout, self.http(url)).await,
+                within(check.timeout, self.http(url, &check.expect)).await,
             ),
             Probe::Command(arguments) => (
                 format!("command {}", arguments.first().map_or("", String::as_str)),
                 within(check.timeout, command(arguments)).await,
             ),
-            Probe::Unit(unit) => (
-                format!("unit {unit}"),
-                Err("is asked of the service manager".to_owned()),
+            Probe::Unit(_) | Probe::File(_) | Probe::Exec(..) => (
+                "another kind of check".to_owned(),
+                Err("is not asked here".to_owned()),
             ),
         };
         result.map_err(|why| format!("{what}: {why}"))
+    }
+
+    fn scripts(&self) -> Vec<Script> {
+        let mut scripts = Vec::new();
+        for (dir, need) in [("required.d", Need::Required), ("wanted.d", Need::Wanted)] {
+            let mut found: Vec<PathBuf> = SCRIPT_DIRS
+                .iter()
+                .filter_map(|place| std::fs::read_dir(self.root.join(place).join(dir)).ok())
+                .flatten()
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|kind| kind == "sh"))
+                .collect();
+            found.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
+            scripts.extend(found.iter().map(|path| Script {
+                path: path.display().to_string(),
+                need,
+            }));
+        }
+        scripts
+    }
+
+    async fn run_script(&self, script: &Script) -> Result<(), String> {
+        // As greenboot runs them: whatever their mode is.
+        let words = ["bash".to_owned(), script.path.clone()];
+        within(SCRIPT_LIMIT, command(&words)).await
     }
 }
 

@@ -440,7 +440,7 @@ impl Entered {
             journal,
             reporter: Rc::clone(&hub),
             clock: SystemClock::new(),
-            probes: NetworkProbes::new(),
+            probes: NetworkProbes::new(&config.root),
             config,
         };
         Ok(Device {

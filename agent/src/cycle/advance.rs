@@ -6,6 +6,7 @@ use super::session::{Says, chain};
 use super::steps::{Run, Staging, describe};
 use super::watch::Watched;
 use super::{Agent, CycleError, Interruption, Passed, later};
+use crate::domain::baseline::Baseline;
 use crate::domain::desired::Resolved;
 use crate::domain::history::{
     Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, TRIES, Trial,
@@ -54,6 +55,7 @@ impl<W: World> Agent<W> {
             Some(trial) if trial.commit == commit => trial.tries,
             Some(_) | None => 0,
         };
+        let baseline = self.baseline(&prepared, ledger).await;
         let trial = Trial {
             commit: commit.clone(),
             content: content.clone(),
@@ -61,11 +63,12 @@ impl<W: World> Agent<W> {
             since: began,
             paths: written_paths(&prepared.plan),
             stage: Stage::Underway,
+            baseline: Some(baseline.clone()),
         };
         journal.spend_try(&trial)?;
         self.tell_underway(&commit);
         self.announce_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
-        let (end, steps) = self.attempt(&prepared, ledger).await;
+        let (end, steps) = self.attempt(&prepared, &baseline, ledger).await;
         self.world.files().sweep(&trial.paths);
         let record = |result, why: &str, steps: Vec<String>| Deployment {
             commit: commit.clone(),
@@ -87,11 +90,11 @@ impl<W: World> Agent<W> {
                     }
                     return Err(error);
                 }
-                journal.append(&record(
-                    DeploymentResult::Good,
-                    "healthy through its soak",
-                    steps,
-                ))?;
+                let mut why = "healthy through its soak".to_owned();
+                if let Some(told) = baseline.told() {
+                    why = format!("{why}; as before it: {told}");
+                }
+                journal.append(&record(DeploymentResult::Good, &why, steps))?;
                 let ledger = journal.ledger();
                 self.settle_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
                 if let Some(good) = ledger.last_good() {
@@ -149,9 +152,14 @@ impl<W: World> Agent<W> {
     }
 
     /// Applies and watches.
-    async fn attempt(&self, prepared: &Prepared, ledger: &Ledger) -> (End, Vec<String>) {
+    async fn attempt(
+        &self,
+        prepared: &Prepared,
+        before: &Baseline,
+        ledger: &Ledger,
+    ) -> (End, Vec<String>) {
         // Beside a remote on this machine: whether one over a network answers is only asked afterwards if one did before.
-        let before = match (self.session.reached.get(), self.reached_by()) {
+        let reached = match (self.session.reached.get(), self.reached_by()) {
             (true, Reach::Local) => Reach::Local,
             (true, Reach::Network) | (false, _) => self.settings.remote,
         };
@@ -188,8 +196,8 @@ impl<W: World> Agent<W> {
         self.note_written(&prepared.plan, taken.len());
         self.session.applied(&self.world, prepared.commit.id());
         self.session.phase(&self.world, Phase::Soaking);
-        let end = match self.watch(prepared).await {
-            Watched::Healthy(proof) => match self.still_reached(before, ledger).await {
+        let end = match self.watch(prepared, before).await {
+            Watched::Healthy(proof) => match self.still_reached(reached, ledger).await {
                 Ok(()) => End::Good(proof),
                 Err(why) => End::Deferred("network", why),
             },

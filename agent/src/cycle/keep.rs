@@ -108,6 +108,7 @@ impl<W: World> Agent<W> {
         let put_back = Trial {
             paths: BTreeSet::new(),
             stage: Stage::PutBack,
+            baseline: None,
             ..trial.clone()
         };
         let keep = match why {

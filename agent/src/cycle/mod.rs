@@ -5,6 +5,7 @@
 //! that same path.
 
 mod advance;
+mod baseline;
 mod begin;
 pub mod hand_over;
 mod hold;
@@ -18,6 +19,7 @@ mod newer;
 mod observe;
 mod prepare;
 mod preview;
+mod probe;
 mod remotes;
 mod restless;
 mod room;

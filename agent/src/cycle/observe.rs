@@ -220,7 +220,7 @@ impl<W: World> Agent<W> {
     }
 
     /// The containers that run only between one end and the next.
-    fn restless(&self, observed: &ObservedState) -> BTreeSet<String> {
+    pub(super) fn restless(&self, observed: &ObservedState) -> BTreeSet<String> {
         let Seen::Present(view) = &observed.engine else {
             return BTreeSet::new();
         };

@@ -300,18 +300,15 @@ impl<W: World> Agent<W> {
         if paths.is_empty() {
             return Ok(());
         }
-        let tries = match &ledger.trial {
-            Some(trial) => {
-                // What an earlier try left staged is not necessarily staged again.
-                self.world.files().sweep(&trial.paths);
-                if trial.commit == *commit.id() {
-                    trial.tries
-                } else {
-                    0
-                }
-            }
-            None => 0,
-        };
+        if let Some(trial) = &ledger.trial {
+            // What an earlier try left staged is not necessarily staged again.
+            self.world.files().sweep(&trial.paths);
+        }
+        let earlier = ledger
+            .trial
+            .as_ref()
+            .filter(|trial| trial.commit == *commit.id());
+        let tries = earlier.map_or(0, |trial| trial.tries);
         self.world.journal().end_trial(Some(&Trial {
             commit: commit.id().clone(),
             content: resolved.state.content_id(),
@@ -319,6 +316,7 @@ impl<W: World> Agent<W> {
             since: self.world.clock().now(),
             paths,
             stage: Stage::Underway,
+            baseline: earlier.and_then(|trial| trial.baseline.clone()),
         }))?;
         Ok(())
     }

@@ -4,31 +4,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use evenkeel_schema::app::{Check, Probe};
-use evenkeel_schema::name::AppName;
-use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::begin::Further;
-use super::inventory::services_of;
 use super::prepare::Prepared;
 use super::session::chain;
 use super::{Agent, Interruption};
+use crate::domain::baseline::Baseline;
 use crate::domain::desired::DesiredState;
 use crate::domain::observed::{ObservedState, Seen};
 use crate::domain::resource::{ResourceId, ServiceId};
 use crate::domain::revision::CommitId;
-use crate::gate::{Gate, Healthy, Judgement, Probed, Sample, ServiceSample};
-use crate::plan::{self, Mode, Plan};
+use crate::gate::{Gate, Healthy, Judgement, Sample, ServiceSample};
+use crate::plan::Plan;
 use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::journal::Journal as _;
-use crate::port::probes::Probes as _;
 use crate::port::reporter::{Event, Reporter as _};
-use crate::port::units::Units as _;
 
 /// Time between two samples: a health check's own interval is seldom shorter.
-const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+pub(super) const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+
+/// Time between two runs of the device's own scripts where one fails: they may do more than look.
+const SCRIPTS_EVERY: Duration = Duration::from_secs(5);
 
 /// How watching ended.
 pub(super) enum Watched {
@@ -41,15 +39,13 @@ pub(super) enum Watched {
 
 impl<W: World> Agent<W> {
     /// Watches until there is a verdict.
-    pub(super) async fn watch(&self, prepared: &Prepared) -> Watched {
+    pub(super) async fn watch(&self, prepared: &Prepared, before: &Baseline) -> Watched {
         let state = &prepared.resolved.state;
         let began = Instant::now();
-        let mut gate = Gate::new(state, &prepared.observed).touching(&self.judged(prepared));
-        for id in gate.excused() {
-            self.session.notice(
-                &self.world,
-                &format!("service {id} was not well before this change and is not touched by it: it is not judged"),
-            );
+        let mut gate = Gate::new(state, before);
+        if let Some(told) = before.told() {
+            let text = format!("not well before this change, and not held against it: {told}");
+            self.session.notice(&self.world, &text);
         }
         // The remote is asked beside the samples: one that stalls must not blind the gate.
         let mut newer = std::pin::pin!(self.interrupting(prepared.commit.id().clone()));
@@ -60,41 +56,37 @@ impl<W: World> Agent<W> {
             let sample = self.sample(state, &observed).await;
             self.tell_apps(state, &observed).await;
             self.world.reporter().tell(&Event::Alive);
+            let mut pause = SAMPLE_EVERY;
             match gate.sample(began.elapsed(), &sample) {
-                Judgement::Healthy(proof) => return Watched::Healthy(proof),
+                Judgement::Healthy(proof) => {
+                    let ran = tokio::select! {
+                        ran = self.run_scripts(&before.scripts) => ran,
+                        newer = &mut newer => return Watched::Superseded(newer),
+                        Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
+                            return Watched::Interrupted;
+                        }
+                    };
+                    match ran.required.first() {
+                        None => return Watched::Healthy(proof),
+                        Some((_, why)) if began.elapsed() >= gate.deadline() => {
+                            return Watched::Unhealthy(why.clone());
+                        }
+                        Some(_) => pause = SCRIPTS_EVERY,
+                    }
+                }
                 Judgement::Unhealthy(why) => return Watched::Unhealthy(why),
                 Judgement::Undecided(why) => return Watched::Undecided(why),
                 Judgement::Revive(services) => self.revive(&services, &observed).await,
                 Judgement::Wait { .. } => {}
             }
             tokio::select! {
-                () = tokio::time::sleep(SAMPLE_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 newer = &mut newer => return Watched::Superseded(newer),
                 Interruption::Stop | Interruption::Asked = self.interrupt.wait() => {
                     return Watched::Interrupted;
                 }
             }
         }
-    }
-
-    /// The services that are judged whatever they were before: those that the plan touches, and those that are not as
-    /// last-good left them. An earlier try of this revision, or one that it interrupted, may have broken these: that
-    /// they were not well before is then no excuse. Without a last-good there is none at all.
-    fn judged(&self, prepared: &Prepared) -> BTreeSet<ServiceId> {
-        let journal = self.world.journal();
-        let ledger = journal.ledger();
-        let good = ledger
-            .last_good()
-            .and_then(|good| journal.kept_state(good.content()).ok());
-        let mut judged = touched(&prepared.plan);
-        match good {
-            Some(good) => {
-                let back = plan::plan(&good, &prepared.observed, &ledger.inventory, Mode::Keep);
-                judged.extend(touched(&back));
-            }
-            None => judged.extend(services_of(&prepared.resolved.state)),
-        }
-        judged
     }
 
     /// One sample of everything that the gate judges.
@@ -126,39 +118,8 @@ impl<W: World> Agent<W> {
                 services.insert(id, seen);
             }
         }
-        let checks = join_all(state.apps.iter().flat_map(|(app, desired)| {
-            desired
-                .checks
-                .iter()
-                .enumerate()
-                .map(move |(index, check)| self.probe(app, index, check))
-        }))
-        .await
-        .into_iter()
-        .collect();
+        let checks = self.probe_all(state, observed, |_, _| true).await;
         Sample { services, checks }
-    }
-
-    async fn probe(
-        &self,
-        app: &AppName,
-        index: usize,
-        check: &Check,
-    ) -> ((AppName, usize), Probed) {
-        let probed = match &check.probe {
-            Probe::Unit(unit) => match self.world.units().is_active(unit).await {
-                Ok(true) => Probed::Passed,
-                Ok(false) => Probed::Failed(format!("unit {unit} is not active")),
-                Err(error) => Probed::Failed(error.to_string()),
-            },
-            Probe::Tcp(_) | Probe::Http(_) | Probe::Command(_) => {
-                match self.world.probes().run(check).await {
-                    Ok(()) => Probed::Passed,
-                    Err(why) => Probed::Failed(why),
-                }
-            }
-        };
-        ((app.clone(), index), probed)
     }
 
     /// Starts again what ended although it is declared to be restarted: until the revision is good the engine must
@@ -183,7 +144,7 @@ impl<W: World> Agent<W> {
 }
 
 /// The services whose containers a plan makes, starts, restarts or signals.
-fn touched(plan: &Plan) -> BTreeSet<ServiceId> {
+pub(super) fn touched(plan: &Plan) -> BTreeSet<ServiceId> {
     plan.steps
         .iter()
         .filter_map(|step| match &step.resource {

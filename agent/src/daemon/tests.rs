@@ -77,6 +77,7 @@ fn rollback_while_something_newer_is_tried_goes_to_last_good() {
         since: Timestamp(0),
         paths: std::collections::BTreeSet::new(),
         stage: crate::domain::history::Stage::Underway,
+        baseline: None,
     });
     let target = rollback_target(&ledger, None).unwrap();
     assert_eq!(target.commit().short(), "bbbbbbbbbb");

@@ -6,6 +6,7 @@ use evenkeel_schema::app::OnRemove;
 use evenkeel_schema::path::AbsPath;
 use serde::{Deserialize, Serialize};
 
+use super::baseline::Baseline;
 use super::desired::DesiredState;
 use super::outcome::Report;
 use super::resource::ServiceId;
@@ -89,6 +90,9 @@ pub struct Trial {
     /// Whether its change is on the device.
     #[serde(default)]
     pub stage: Stage,
+    /// What was not well before its first step; `None`: not looked at yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
 }
 
 /// Where the change of a trial is.

@@ -1,6 +1,7 @@
 //! Words only: what the rooms above talk about. No I/O, no clock, no decisions.
 
 pub mod agent;
+pub mod baseline;
 pub mod commit;
 pub mod container;
 pub mod desired;

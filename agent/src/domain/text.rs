@@ -19,6 +19,15 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// Whether bytes have this text somewhere in them.
+#[must_use]
+pub fn holds(bytes: &[u8], text: &str) -> bool {
+    text.is_empty()
+        || bytes
+            .windows(text.len())
+            .any(|piece| piece == text.as_bytes())
+}
+
 /// A number of bytes as the configuration may write it: `1.4 MB`, by powers of 1024.
 #[must_use]
 pub fn size(bytes: u64) -> String {

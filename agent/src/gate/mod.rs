@@ -3,7 +3,7 @@
 //! A revision is healthy once every app has been well without a break for its own soak: its services run (or, jobs,
 //! ended with 0), their health checks say healthy (or there are none), its checks pass. An app that is not well at
 //! its deadline makes the revision unhealthy; a soak that began before the deadline may end after it. What was not
-//! well before the change, and is not touched by it, is reported and does not fail it.
+//! well before the change is its [`Baseline`]: it is reported and does not fail it, as long as it gets no worse.
 //!
 //! Until its revision is good a container's restart policy in the engine is `no`, so this room also tells which ended
 //! containers to start again, and gives up on one that keeps ending.
@@ -18,6 +18,7 @@ use std::time::Duration;
 use evenkeel_schema::name::{AppName, ServiceName};
 use evenkeel_schema::service::{Condition, Restart, Service};
 
+use crate::domain::baseline::{Ailment, Baseline};
 use crate::domain::desired::{DesiredApp, DesiredState};
 use crate::domain::history::GoodRevision;
 use crate::domain::observed::{Checkup, Health, ObservedContainer, ObservedState, RunState, Seen};
@@ -125,8 +126,7 @@ enum Look {
 #[derive(Debug)]
 pub struct Gate {
     apps: BTreeMap<AppName, AppGate>,
-    /// Services that were not well before the change and are not touched by it.
-    excused: BTreeSet<ServiceId>,
+    before: Baseline,
     ends: BTreeMap<ServiceId, Ends>,
 }
 
@@ -149,10 +149,9 @@ struct Ends {
 }
 
 impl Gate {
-    /// A gate for a state that has just been applied. `before` is what was seen before the change: what was broken
-    /// then, and is the same container now, does not fail the change.
+    /// A gate for a state that has just been applied, on a device that was so before.
     #[must_use]
-    pub fn new(state: &DesiredState, before: &ObservedState) -> Self {
+    pub fn new(state: &DesiredState, before: &Baseline) -> Self {
         let apps = state
             .apps
             .iter()
@@ -165,42 +164,20 @@ impl Gate {
                 (name.clone(), gate)
             })
             .collect();
-        let excused = match &before.engine {
-            Seen::Present(view) => view
-                .containers
-                .iter()
-                .filter(|(id, all)| {
-                    let declared = state
-                        .apps
-                        .get(&id.app)
-                        .and_then(|app| app.services.get(&id.service));
-                    match (declared, all.first()) {
-                        (Some(declared), Some(container)) => was_broken(declared, container),
-                        (Some(_) | None, Some(_) | None) => false,
-                    }
-                })
-                .map(|(id, _)| id.clone())
-                .collect(),
-            Seen::Absent | Seen::Unknown(_) => BTreeSet::new(),
-        };
         Self {
             apps,
-            excused,
+            before: before.clone(),
             ends: BTreeMap::new(),
         }
     }
 
-    /// Tells the gate which services the change touches: those are judged whatever they were before.
+    /// The longest of the apps' deadlines: what holds for the device as a whole.
     #[must_use]
-    pub fn touching(mut self, touched: &BTreeSet<ServiceId>) -> Self {
-        self.excused.retain(|id| !touched.contains(id));
-        self
-    }
-
-    /// Services that were broken before the change and are not judged.
-    #[must_use]
-    pub const fn excused(&self) -> &BTreeSet<ServiceId> {
-        &self.excused
+    pub fn deadline(&self) -> Duration {
+        let deadlines = self.apps.values().map(|app| app.declared.gate.deadline);
+        deadlines
+            .max()
+            .unwrap_or(evenkeel_schema::app::Gate::default().deadline)
     }
 
     /// Judges one sample, taken `at` this time after the state was applied.
@@ -242,11 +219,12 @@ impl Gate {
                 }
             }
         }
-        if !revive.is_empty() {
-            return Judgement::Revive(revive);
-        }
+        // What always kept ending may stand still in this very sample: the next pass starts it.
         if self.apps.values().all(|app| app.done) {
             return Judgement::Healthy(Healthy(()));
+        }
+        if !revive.is_empty() {
+            return Judgement::Revive(revive);
         }
         Judgement::Wait { because }
     }
@@ -262,15 +240,23 @@ impl Gate {
                 app: name.clone(),
                 service: service.clone(),
             };
-            if self.excused.contains(&id) {
+            let before = self.before.of(&id);
+            if before == Some(Ailment::Untouched) {
                 continue;
             }
             let ends = self.ends.entry(id.clone()).or_default();
             let may_end = may_end(&app.declared, service, declared);
             match sample.services.get(&id) {
                 Some(Seen::Present(seen)) => {
-                    match judge(&id, declared, may_end, seen, ends, revive) {
+                    match judge(&id, declared, may_end, seen, before, ends, revive) {
+                        Look::Well if before == Some(Ailment::KeepsEnding) => {}
                         Look::Well if began_anew(ends, seen) => {
+                            if ends.count > MOST_ENDS {
+                                return Look::Hopeless(format!(
+                                    "service {id} keeps ending: {} times",
+                                    ends.count
+                                ));
+                            }
                             not_yet
                                 .get_or_insert(format!("service {id} ended and was started again"));
                         }
@@ -302,7 +288,11 @@ impl Gate {
             }
         }
         for index in 0..app.declared.checks.len() {
-            match sample.checks.get(&(name.clone(), index)) {
+            let check = (name.clone(), index);
+            if self.before.checks.contains(&check) {
+                continue;
+            }
+            match sample.checks.get(&check) {
                 Some(Probed::Passed) => {}
                 Some(Probed::Failed(why)) => {
                     not_yet.get_or_insert(format!("check of {name} fails: {why}"));
@@ -346,10 +336,17 @@ fn may_end(app: &DesiredApp, name: &ServiceName, declared: &Service) -> MayEnd {
 }
 
 /// Whether a service that looks well is another start of it than the one that was seen last: what lies between two
-/// samples was a break.
+/// samples was a break, and the engine's own restart of it an end.
 fn began_anew(ends: &mut Ends, seen: &ServiceSample) -> bool {
     let before = ends.start.replace(seen.started_at.clone());
-    before.is_some_and(|before| before != seen.started_at)
+    let Some(before) = before.filter(|before| *before != seen.started_at) else {
+        return false;
+    };
+    // One whose end was seen was counted then.
+    if ends.of.as_ref() != Some(&before) {
+        ends.count += u32::from(!ends.unseen);
+    }
+    true
 }
 
 fn judge(
@@ -357,24 +354,33 @@ fn judge(
     declared: &Service,
     may_end: MayEnd,
     seen: &ServiceSample,
+    before: Option<Ailment>,
     ends: &mut Ends,
     revive: &mut Vec<ServiceId>,
 ) -> Look {
-    match &seen.state {
-        RunState::Running => match seen.health {
+    match (&seen.state, before) {
+        (RunState::Running, None | Some(Ailment::Unhealthy)) if seen.oom_killed => {
+            Look::NotYet(format!("in service {id} something was killed for memory"))
+        }
+        (RunState::Running, Some(Ailment::Unhealthy | Ailment::KeepsEnding)) => Look::Well,
+        (RunState::Running, _) => match seen.health {
             Health::None | Health::Healthy => Look::Well,
             Health::Starting => Look::NotYet(unwell(id, "not healthy yet", seen)),
             Health::Unhealthy => Look::NotYet(unwell(id, "unhealthy", seen)),
         },
-        RunState::Exited(0) if may_end == MayEnd::Yes => Look::Well,
-        RunState::Exited(code) => ended(id, declared, *code, seen, ends, revive),
-        RunState::Created => {
+        (RunState::Exited(0), _) if may_end == MayEnd::Yes => Look::Well,
+        (RunState::Exited(_) | RunState::Restarting, Some(Ailment::KeepsEnding)) => {
+            revive.push(id.clone());
+            Look::Well
+        }
+        (RunState::Exited(code), _) => ended(id, declared, *code, seen, ends, revive),
+        (RunState::Created, _) => {
             revive.push(id.clone());
             Look::NotYet(format!("service {id} was not started"))
         }
-        RunState::Paused => Look::NotYet(format!("service {id} is paused")),
-        RunState::Restarting => Look::NotYet(format!("service {id} is restarting")),
-        RunState::Dead => Look::NotYet(format!("service {id} is dead")),
+        (RunState::Paused, _) => Look::NotYet(format!("service {id} is paused")),
+        (RunState::Restarting, _) => Look::NotYet(format!("service {id} is restarting")),
+        (RunState::Dead, _) => Look::NotYet(format!("service {id} is dead")),
     }
 }
 
@@ -424,6 +430,64 @@ fn ended(
         revive.push(id.clone());
     }
     Look::NotYet(format!("service {id} ended with {code}{memory}"))
+}
+
+/// What was wrong with services before a change, of those in `as_good`: they are as last-good left them, so nothing else broke
+/// them. `touched` are those that the change touches; `restless` containers, by the engine's id, kept ending.
+#[must_use]
+pub fn ailing(
+    state: &DesiredState,
+    before: &ObservedState,
+    touched: &BTreeSet<ServiceId>,
+    as_good: impl Fn(&ServiceId) -> bool,
+    restless: &BTreeSet<String>,
+) -> Vec<(ServiceId, Ailment)> {
+    let Seen::Present(view) = &before.engine else {
+        return Vec::new();
+    };
+    let declared = |id: &ServiceId| state.apps.get(&id.app)?.services.get(&id.service);
+    view.containers
+        .iter()
+        .filter(|(id, _)| as_good(id))
+        .filter_map(|(id, all)| {
+            let container = all.first()?;
+            let touched = match touched.contains(id) {
+                true => Touched::Yes,
+                false => Touched::No,
+            };
+            let was = ailment(declared(id)?, container, restless, touched)?;
+            Some((id.clone(), was))
+        })
+        .collect()
+}
+
+/// Whether the change touches a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touched {
+    Yes,
+    No,
+}
+
+/// A service that the change makes anew is only excused for what surely is no accident: one that merely stands still, stopped
+/// by hand perhaps, may well run as it was declared.
+fn ailment(
+    declared: &Service,
+    container: &ObservedContainer,
+    restless: &BTreeSet<String>,
+    touched: Touched,
+) -> Option<Ailment> {
+    let keeps_ending = restless.contains(&container.engine_id);
+    match (touched, &container.state) {
+        (Touched::Yes, _) if keeps_ending => Some(Ailment::KeepsEnding),
+        (Touched::Yes, RunState::Running) if container.health == Health::Unhealthy => {
+            Some(Ailment::Unhealthy)
+        }
+        (Touched::Yes, _) => None,
+        (Touched::No, _) if keeps_ending || was_broken(declared, container) => {
+            Some(Ailment::Untouched)
+        }
+        (Touched::No, _) => container.oom_killed.then_some(Ailment::Memory),
+    }
 }
 
 fn was_broken(declared: &Service, container: &ObservedContainer) -> bool {

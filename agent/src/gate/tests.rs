@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::domain::observed::EngineView;
 use proptest::prelude::*;
 
 fn state(restart: Restart, checks: usize) -> DesiredState {
@@ -10,6 +9,7 @@ fn state(restart: Restart, checks: usize) -> DesiredState {
     let check = evenkeel_schema::app::Check {
         probe: evenkeel_schema::app::Probe::Tcp("127.0.0.1:1".to_owned()),
         timeout: Duration::from_secs(1),
+        expect: Default::default(),
     };
     let app = DesiredApp {
         services: BTreeMap::from([("broker".parse().unwrap(), service)]),
@@ -34,10 +34,14 @@ fn id() -> ServiceId {
     }
 }
 
-fn nothing_before() -> ObservedState {
-    ObservedState {
-        files: BTreeMap::new(),
-        engine: Seen::Present(EngineView::default()),
+fn nothing_before() -> Baseline {
+    Baseline::default()
+}
+
+fn was(ailment: Ailment) -> Baseline {
+    Baseline {
+        services: vec![(id(), ailment)],
+        ..Baseline::default()
     }
 }
 
@@ -243,4 +247,156 @@ fn a_service_whose_end_another_awaits_may_end_whatever_its_policy() {
         gate.sample(seconds(10), &sample),
         Judgement::Healthy(_)
     ));
+}
+
+#[test]
+fn what_was_unhealthy_before_need_not_do_better_than_run() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &was(Ailment::Unhealthy));
+    let sample = seen(RunState::Running, Health::Unhealthy, "1");
+    gate.sample(seconds(0), &sample);
+    assert!(matches!(
+        gate.sample(seconds(10), &sample),
+        Judgement::Healthy(_)
+    ));
+    // It ran before: that it ends is worse.
+    let mut gate = Gate::new(&state(Restart::No, 0), &was(Ailment::Unhealthy));
+    let ended = seen(RunState::Exited(1), Health::None, "1");
+    assert!(matches!(
+        gate.sample(seconds(0), &ended),
+        Judgement::Unhealthy(_)
+    ));
+}
+
+#[test]
+fn what_kept_ending_before_may_go_on_so_and_is_started_again() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &was(Ailment::KeepsEnding));
+    let sample = |second: u64| seen(RunState::Exited(1), Health::None, &second.to_string());
+    for second in 0..10 {
+        let judgement = gate.sample(seconds(second), &sample(second));
+        assert!(matches!(judgement, Judgement::Revive(_)), "{judgement:?}");
+    }
+    let judgement = gate.sample(seconds(10), &sample(10));
+    assert!(matches!(judgement, Judgement::Healthy(_)), "{judgement:?}");
+}
+
+#[test]
+fn a_service_that_the_engine_starts_again_and_again_is_a_crash_loop() {
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    let judgements: Vec<_> = (0..6)
+        .map(|start| {
+            let sample = seen(RunState::Running, Health::None, &start.to_string());
+            gate.sample(seconds(start), &sample)
+        })
+        .collect();
+    assert!(
+        judgements[..4]
+            .iter()
+            .all(|one| matches!(one, Judgement::Wait { .. })),
+        "{judgements:?}"
+    );
+    assert!(
+        matches!(&judgements[4], Judgement::Unhealthy(why) if why.contains("keeps ending: 4 times")),
+        "{judgements:?}"
+    );
+}
+
+#[test]
+fn something_killed_for_memory_in_a_service_that_runs_on_fails_it_unless_it_was_so_before() {
+    let mut killed = seen(RunState::Running, Health::Healthy, "1");
+    for service in killed.services.values_mut() {
+        if let Seen::Present(service) = service {
+            service.oom_killed = true;
+        }
+    }
+    let mut gate = Gate::new(&state(Restart::Always, 0), &nothing_before());
+    let Judgement::Unhealthy(why) = gate.sample(seconds(60), &killed) else {
+        panic!("it was killed for memory");
+    };
+    assert!(why.contains("memory"), "{why}");
+    let mut gate = Gate::new(&state(Restart::Always, 0), &was(Ailment::Memory));
+    gate.sample(seconds(0), &killed);
+    assert!(matches!(
+        gate.sample(seconds(10), &killed),
+        Judgement::Healthy(_)
+    ));
+}
+
+#[test]
+fn a_check_that_failed_before_does_not_hold_the_verdict_and_another_one_does() {
+    let app: AppName = "mqtt".parse().unwrap();
+    let before = Baseline {
+        checks: BTreeSet::from([(app.clone(), 0)]),
+        ..Baseline::default()
+    };
+    let mut sample = seen(RunState::Running, Health::None, "1");
+    sample
+        .checks
+        .insert((app.clone(), 0), Probed::Failed("no".to_owned()));
+    sample.checks.insert((app.clone(), 1), Probed::Passed);
+    let mut gate = Gate::new(&state(Restart::Always, 2), &before);
+    gate.sample(seconds(0), &sample);
+    assert!(matches!(
+        gate.sample(seconds(10), &sample),
+        Judgement::Healthy(_)
+    ));
+    sample
+        .checks
+        .insert((app, 1), Probed::Failed("no".to_owned()));
+    let mut gate = Gate::new(&state(Restart::Always, 2), &before);
+    assert!(matches!(
+        gate.sample(seconds(60), &sample),
+        Judgement::Unhealthy(_)
+    ));
+}
+
+#[test]
+fn only_what_surely_was_broken_excuses_a_service_that_is_made_anew() {
+    let declared = Service::new(format!("sha256:{}", "a".repeat(64)).parse().unwrap());
+    let was = |state: RunState, health, keeps_ending: bool, touched| {
+        let container = ObservedContainer {
+            engine_id: "c".to_owned(),
+            name: "web".to_owned(),
+            config: None,
+            image_id: String::new(),
+            state,
+            restart: "always".to_owned(),
+            restarts: 0,
+            oom_killed: false,
+            started_at: "1".to_owned(),
+            health,
+            facts: BTreeMap::new(),
+        };
+        let restless = keeps_ending.then(|| "c".to_owned()).into_iter().collect();
+        ailment(&declared, &container, &restless, touched)
+    };
+    use Touched::{No, Yes};
+    let (runs, ended) = (RunState::Running, RunState::Exited(137));
+    for (state, health, keeps_ending, touched, expected) in [
+        (&runs, Health::Healthy, false, No, None),
+        (&runs, Health::Healthy, false, Yes, None),
+        (
+            &runs,
+            Health::Unhealthy,
+            false,
+            No,
+            Some(Ailment::Untouched),
+        ),
+        (
+            &runs,
+            Health::Unhealthy,
+            false,
+            Yes,
+            Some(Ailment::Unhealthy),
+        ),
+        (&ended, Health::None, false, No, Some(Ailment::Untouched)),
+        (&ended, Health::None, false, Yes, None),
+        (&runs, Health::None, true, No, Some(Ailment::Untouched)),
+        (&ended, Health::None, true, Yes, Some(Ailment::KeepsEnding)),
+    ] {
+        let found = was(state.clone(), health, keeps_ending, touched);
+        assert_eq!(
+            found, expected,
+            "{state:?} {health:?} {keeps_ending} {touched:?}"
+        );
+    }
 }

@@ -229,6 +229,18 @@ pub trait Engine {
     /// See [`EngineError`].
     async fn set_restart(&self, engine_id: &str, policy: &str) -> Result<(), EngineError>;
 
+    /// Runs a command in a container that runs. What is in there is told by the inner result: why the command did not end with
+    /// 0, or not in time, in one line.
+    ///
+    /// # Errors
+    /// [`EngineError::Down`].
+    async fn run_in(
+        &self,
+        engine_id: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Result<(), String>, EngineError>;
+
     /// The container's health now, and what its last test said where that failed. Where the engine never runs health checks (Podman without systemd), runs the
     /// declared test itself, at the declared interval, and counts retries and the start period.
     ///

@@ -8,6 +8,7 @@ use super::Retry;
 use crate::domain::desired::DesiredFile;
 use crate::domain::observed::{ObservedFile, Seen};
 use crate::domain::resource::CopyReason;
+use crate::domain::revision::Timestamp;
 use crate::resolve::guard::{Found, Names};
 
 /// Why a file could not be had as declared.
@@ -53,6 +54,12 @@ pub trait Files {
 
     /// The content of a regular file of at most `most` bytes, for showing a diff; `None` where it is anything else.
     fn read(&self, path: &AbsPath, most: u64) -> Option<Vec<u8>>;
+
+    /// When what stands at a path was written last, by its own time stamp; `None`: nothing is there.
+    ///
+    /// # Errors
+    /// [`FilesError`]: it cannot be told whether something is there.
+    fn written(&self, path: &AbsPath) -> Result<Option<Timestamp>, FilesError>;
 
     /// Checks that a path can be written as declared (parents, symlinks, owner and group exist, nothing but a regular
     /// file, a symlink or nothing stands there) and returns the real path, which the guard judges too.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::app::{self, FileEntry, FileSource, OnChange};
+use evenkeel_schema::app::{self, Check, FileEntry, FileSource, OnChange, Probe};
 use evenkeel_schema::diagnostic::{Diagnostics, Position};
 use evenkeel_schema::document::{Place, Placed};
 use evenkeel_schema::name::{AppName, ServiceName};
@@ -134,7 +134,14 @@ pub(super) fn resolve(
                 add_file(&mut desired, entry, bytes, contents);
             }
         }
-        desired.checks = app.checks;
+        desired.checks = app
+            .checks
+            .into_iter()
+            .map(|check| {
+                judge_check(&check, &desired.services, out);
+                check.value
+            })
+            .collect();
         desired.gate = app.gate;
     }
     Some(desired)
@@ -332,14 +339,34 @@ fn judge_changes(
             OnChange::RestartService(service) | OnChange::SignalService { service, .. } => service,
             OnChange::RestartUnit(_) | OnChange::ReloadUnit(_) => continue,
         };
-        if !services.contains_key(service) {
-            let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
-            change.place.error_with_help(
-                out,
-                format!("this app has no service `{service}`"),
-                format!("its services: {}", evenkeel_schema::decode::listed(known)),
-            );
-        }
+        judge_service(service, &change.place, services, out);
+    }
+}
+
+fn judge_check(
+    check: &Placed<Check>,
+    services: &BTreeMap<ServiceName, service::Service>,
+    out: &mut Diagnostics,
+) {
+    match &check.value.probe {
+        Probe::Exec(service, _) => judge_service(service, &check.place, services, out),
+        Probe::Tcp(_) | Probe::Http(_) | Probe::Command(_) | Probe::Unit(_) | Probe::File(_) => {}
+    }
+}
+
+fn judge_service(
+    service: &ServiceName,
+    place: &Place,
+    services: &BTreeMap<ServiceName, service::Service>,
+    out: &mut Diagnostics,
+) {
+    if !services.contains_key(service) {
+        let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
+        place.error_with_help(
+            out,
+            format!("this app has no service `{service}`"),
+            format!("its services: {}", evenkeel_schema::decode::listed(known)),
+        );
     }
 }
 

@@ -176,17 +176,7 @@ pub fn violations(state: &DesiredState, limits: &Limits) -> Vec<Violation> {
             judge.volume(&id, volume);
         }
         for check in &desired.checks {
-            if let Probe::Command(words) = &check.probe
-                && !limits.guard.commands
-            {
-                judge.add(
-                    &ResourceId::Unit(format!("{app} (check)")),
-                    format!(
-                        "the app `{app}` has the check `command = [\"{}\", ...]`, and commands are not allowed (guard.commands)",
-                        words.first().map(String::as_str).unwrap_or_default().escape_debug()
-                    ),
-                );
-            }
+            judge.check(app, &check.probe);
         }
     }
     judge.sorted()
@@ -217,6 +207,14 @@ pub fn looks(state: &DesiredState) -> Vec<Look<'_>> {
                 looks.push(Look {
                     resource: id.clone(),
                     at: Place::Device(&device.source),
+                });
+            }
+        }
+        for check in &desired.checks {
+            if let Probe::File(path) = &check.probe {
+                looks.push(Look {
+                    resource: check_id(app),
+                    at: Place::Source(path.clone(), Names::Declared),
                 });
             }
         }
@@ -267,6 +265,10 @@ pub fn really(look: &Look<'_>, found: &Found, limits: &Limits) -> Vec<Violation>
         .collect()
 }
 
+fn check_id(app: &AppName) -> ResourceId {
+    ResourceId::Unit(format!("{app} (check)"))
+}
+
 fn service_id(app: &AppName, service: &evenkeel_schema::name::ServiceName) -> ResourceId {
     ResourceId::Service(ServiceId {
         app: app.clone(),
@@ -302,6 +304,25 @@ impl Judge<'_> {
     fn path(&mut self, id: &ResourceId, path: &str, names: Names) {
         let whys = self.limits.rules(names).judge(path, Sight::Declared);
         self.all(id, whys);
+    }
+
+    fn check(&mut self, app: &AppName, probe: &Probe) {
+        match probe {
+            Probe::Command(words) if !self.limits.guard.commands => self.add(
+                &check_id(app),
+                format!(
+                    "the app `{app}` has the check `command = [\"{}\", ...]`, and commands are not allowed (guard.commands)",
+                    words.first().map(String::as_str).unwrap_or_default().escape_debug()
+                ),
+            ),
+            // What is in it may be asked for.
+            Probe::File(path) => self.path(&check_id(app), path.as_str(), Names::Declared),
+            Probe::Command(_)
+            | Probe::Exec(..)
+            | Probe::Tcp(_)
+            | Probe::Http(_)
+            | Probe::Unit(_) => {}
+        }
     }
 
     fn files(&mut self, app: &DesiredApp) {

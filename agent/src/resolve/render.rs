@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use evenkeel_schema::app::{Check, Probe};
+use evenkeel_schema::app::{Check, Expect, Probe};
 use evenkeel_schema::duration;
 use evenkeel_schema::service::print;
 
@@ -95,11 +95,32 @@ fn content(file: &DesiredFile, resolved: &Resolved) -> (&'static str, Value) {
 }
 
 fn check(check: &Check) -> Value {
-    let timeout = duration::text(check.timeout);
-    match &check.probe {
-        Probe::Tcp(address) => json!({"tcp": address, "timeout": timeout}),
-        Probe::Http(url) => json!({"http": url, "timeout": timeout}),
-        Probe::Command(words) => json!({"command": words, "timeout": timeout}),
-        Probe::Unit(unit) => json!({"unit": unit, "timeout": timeout}),
+    let mut shown = match &check.probe {
+        Probe::Tcp(address) => json!({"tcp": address}),
+        Probe::Http(url) => json!({"http": url}),
+        Probe::Command(words) => json!({"command": words}),
+        Probe::Exec(service, words) => json!({"command": words, "service": service}),
+        Probe::Unit(unit) => json!({"unit": unit}),
+        Probe::File(path) => json!({"file": path}),
+    };
+    shown["timeout"] = json!(duration::text(check.timeout));
+    let Expect {
+        status,
+        contains,
+        max_age,
+    } = &check.expect;
+    if !status.is_empty() {
+        let ranges = status.iter().map(|(first, last)| match first == last {
+            true => json!(first),
+            false => json!(format!("{first}-{last}")),
+        });
+        shown["status"] = ranges.collect();
     }
+    if let Some(text) = contains {
+        shown["contains"] = json!(text);
+    }
+    if let Some(age) = max_age {
+        shown["max_age"] = json!(duration::text(*age));
+    }
+    shown
 }

@@ -109,6 +109,7 @@ fn three_unclean_tries_are_enough_but_never_without_something_to_go_back_to() {
         since: NOW,
         paths: std::collections::BTreeSet::new(),
         stage: crate::domain::history::Stage::Underway,
+        baseline: None,
     };
     ledger.trial = Some(trial(TRIES - 1));
     assert!(matches!(
@@ -216,6 +217,7 @@ fn a_pause_lets_nothing_stay_that_was_being_tried() {
             since: NOW,
             paths: std::collections::BTreeSet::new(),
             stage: crate::domain::history::Stage::Underway,
+            baseline: None,
         }),
         ..ledger()
     };

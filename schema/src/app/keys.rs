@@ -73,20 +73,43 @@ pub const FILE: &[Key] = &[
     ),
 ];
 
+const STATUS: Shape = Shape::AnyOf(&[Shape::Integer, Shape::Text]);
+
 /// The keys of one check.
 pub const CHECK: &[Key] = &[
     key("tcp", Shape::Text, "`host:port` that accepts a connection"),
     key(
         "http",
         Shape::Text,
-        "A URL that answers with a status of 200 to 399",
+        "A URL that answers with a status of 200 to 399, or with `status`",
     ),
     key(
         "command",
         Shape::List(&Shape::Text),
-        "A command on the device that ends with 0",
+        "A command on the device that ends with 0; in a container with `service`",
     ),
     key("unit", Shape::Text, "A systemd unit that is active"),
+    key("file", Shape::Text, "A file on the device that is there"),
+    key(
+        "service",
+        Shape::Text,
+        "The service in whose container `command` runs",
+    ),
+    key(
+        "status",
+        Shape::AnyOf(&[STATUS, Shape::List(&STATUS)]),
+        "The status that `http` answers with: 204, \"200-299\" or a list of such",
+    ),
+    key(
+        "contains",
+        Shape::Text,
+        "What the body that `http` answers with, or the `file`, has in it",
+    ),
+    key(
+        "max_age",
+        Shape::Duration,
+        "How long ago the `file` may have been written",
+    ),
     key("timeout", Shape::Duration, "How long one try may take; 5s"),
 ];
 

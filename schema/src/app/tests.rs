@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
+use super::check::{address, url};
 use super::*;
 
 fn read(text: &str) -> (App, Vec<String>) {
@@ -102,4 +103,59 @@ fn addresses_and_urls_are_judged() {
     ] {
         assert!(url(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn what_a_check_expects_is_read_and_goes_only_with_its_question() {
+    let (app, problems) = read(
+        "[[checks]]\nhttp = 'http://a/'\nstatus = [204, '300-399']\ncontains = 'ok'\n\
+         [[checks]]\nfile = '/run/a'\nmax_age = '1m'\n\
+         [[checks]]\ncommand = ['true']\nservice = 'broker'\n",
+    );
+    assert_eq!(problems, [""; 0]);
+    let checks: Vec<&Check> = app.checks.iter().map(|check| &check.value).collect();
+    let statuses = [200, 204, 299, 300, 399, 400];
+    assert_eq!(
+        statuses.map(|status| checks[0].expect.has_status(status)),
+        [false, true, false, true, true, false]
+    );
+    assert!(matches!(&checks[1].probe, Probe::File(path) if path.as_str() == "/run/a"));
+    assert!(matches!(&checks[2].probe, Probe::Exec(service, _) if service.as_str() == "broker"));
+    assert_eq!(
+        (app.checks[2].place.at.line, app.checks[2].place.at.column),
+        (10, 11)
+    );
+
+    for (check, wrong) in [
+        (
+            "tcp = 'a:1'\nstatus = 200",
+            "`status` says nothing of `tcp`: it goes with `http`",
+        ),
+        (
+            "unit = 'a.service'\nservice = 'b'",
+            "`service` says nothing of `unit`",
+        ),
+        (
+            "command = ['true']\nmax_age = '1m'",
+            "`max_age` says nothing of `command`",
+        ),
+        ("http = 'http://a/'\nstatus = 99", "is not a status"),
+        ("http = 'http://a/'\nstatus = '300-200'", "is not a status"),
+        ("file = 'a'", "is not an absolute path"),
+    ] {
+        let (_, problems) = read(&format!("[[checks]]\n{check}\n"));
+        assert!(
+            problems.len() == 1 && problems[0].contains(wrong),
+            "{check}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_check_without_expectations_is_written_down_as_it_always_was() {
+    let (app, _) = read("[[checks]]\ntcp = 'a:1'\n");
+    assert_eq!(
+        serde_json::to_value(&app.checks[0].value).unwrap(),
+        serde_json::json!({"probe": {"Tcp": "a:1"}, "timeout": {"secs": 5, "nanos": 0}})
+    );
 }

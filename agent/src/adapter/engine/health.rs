@@ -6,11 +6,8 @@
 
 use std::time::Duration;
 
-use bollard::container::LogOutput;
-use bollard::exec::{StartExecOptions, StartExecResults};
-use bollard::models::{ExecConfig, Health as ApiHealth, HealthConfig};
+use bollard::models::{Health as ApiHealth, HealthConfig};
 use evenkeel_schema::service::Service;
-use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{BollardEngine, CALL, Client, Kind, observe, short};
@@ -89,16 +86,16 @@ impl Probe {
     }
 
     /// Takes one result in. The very first test comes at once, earlier than Docker's: only its success counts.
-    fn take(&mut self, passed: Passed, rules: &Rules, now: Instant) {
+    fn take(&mut self, passed: Result<(), String>, rules: &Rules, now: Instant) {
         let first = self.last.is_none();
         self.last = Some(now);
         match passed {
-            Passed::Yes => {
+            Ok(()) => {
                 self.failures = 0;
                 self.verdict = Health::Healthy;
                 self.said = None;
             }
-            Passed::No(said) => {
+            Err(said) => {
                 self.said = Some(said);
                 let starting = self.verdict == Health::Starting;
                 let graced = now.duration_since(self.begun) < rules.start_period || first;
@@ -112,14 +109,6 @@ impl Probe {
             }
         }
     }
-}
-
-/// How a test ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Passed {
-    Yes,
-    /// Not well, in these words.
-    No(String),
 }
 
 impl BollardEngine {
@@ -197,7 +186,9 @@ impl BollardEngine {
             .cloned()
             .unwrap_or_else(|| Probe::new(started_at, now));
         if probe.is_due(rules, now) {
-            let passed = self.test(client, id, rules).await?;
+            let passed = self
+                .run_inside(client, id, &rules.command, rules.timeout)
+                .await?;
             probe.take(passed, rules, now);
         }
         let checkup = Checkup {
@@ -206,61 +197,6 @@ impl BollardEngine {
         };
         self.probes.borrow_mut().insert(id.to_owned(), probe);
         Ok(checkup)
-    }
-
-    /// Runs the test once. One that takes longer than it may has failed.
-    async fn test(&self, client: &Client, id: &str, rules: &Rules) -> Result<Passed, EngineError> {
-        let what = || format!("run the health check of the container {}", short(id));
-        let mut said = Vec::new();
-        let running = async {
-            let config = ExecConfig {
-                attach_stdout: Some(true),
-                attach_stderr: Some(true),
-                cmd: Some(rules.command.clone()),
-                ..ExecConfig::default()
-            };
-            let exec = client.docker.create_exec(id, config).await?.id;
-            let options = StartExecOptions {
-                detach: false,
-                ..StartExecOptions::default()
-            };
-            if let StartExecResults::Attached { mut output, .. } =
-                client.docker.start_exec(&exec, Some(options)).await?
-            {
-                while let Some(chunk) = output.next().await {
-                    let chunk: LogOutput = chunk?;
-                    said.extend_from_slice(chunk.as_ref());
-                    said.drain(..said.len().saturating_sub(text::TAIL));
-                }
-            }
-            let ended = client.docker.inspect_exec(&exec).await?;
-            Ok::<_, bollard::errors::Error>(ended.exit_code.unwrap_or_default())
-        };
-        let ended = tokio::time::timeout(rules.timeout, running).await;
-        match ended {
-            Ok(Ok(0)) => Ok(Passed::Yes),
-            Ok(Ok(code)) => Ok(Passed::No(text::ended(code, &said))),
-            Err(_) => {
-                let limit = evenkeel_schema::duration::text(rules.timeout);
-                let late = format!("did not end within {limit}");
-                Ok(Passed::No(match text::last_words(&said) {
-                    Some(words) => format!("{late}: {words}"),
-                    None => late,
-                }))
-            }
-            Ok(Err(cause)) => match self.error(what(), cause) {
-                down @ EngineError::Down { .. } => Err(down),
-                // A program that is not in the container, or a container that just ended: the test did not pass.
-                error @ (EngineError::Refused { .. }
-                | EngineError::Failed { .. }
-                | EngineError::PortKept { .. }
-                | EngineError::Damaged { .. }
-                | EngineError::Image { .. }) => Ok(Passed::No(format!(
-                    "could not be run: {}",
-                    text::last_words(text::chain(&error).as_bytes()).unwrap_or_default()
-                ))),
-            },
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod drop;
 mod events;
 mod facts;
 mod health;
+mod inside;
 mod judge;
 mod kept_port;
 mod listed;
@@ -487,6 +488,16 @@ impl Engine for BollardEngine {
                 }
             }
         }
+    }
+
+    async fn run_in(
+        &self,
+        engine_id: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Result<(), String>, EngineError> {
+        let client = self.client().await?;
+        self.run_inside(&client, engine_id, command, timeout).await
     }
 
     async fn health(

@@ -26,7 +26,7 @@ use super::state_dir::StateDir;
 use crate::domain::desired::DesiredFile;
 use crate::domain::observed::{FileKind, ObservedFile, Seen};
 use crate::domain::resource::CopyReason;
-use crate::domain::revision::ContentId;
+use crate::domain::revision::{ContentId, Timestamp};
 use crate::port::files::{Files, FilesError};
 use crate::resolve::guard::{Found, Names};
 use kept::{Kept, Meta, What};
@@ -365,6 +365,17 @@ impl Files for RootedFiles {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::Read::take(file, most), &mut bytes).ok()?;
         Some(bytes)
+    }
+
+    fn written(&self, path: &AbsPath) -> Result<Option<Timestamp>, FilesError> {
+        let stat = match self.place(path) {
+            Ok(place) => walk::look(&place),
+            Err(Fault::NotADirectory(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        };
+        let written = |stat: Stat| Timestamp(stat.st_mtime);
+        stat.map(|stat| stat.map(written))
+            .map_err(|fault| fault.at(path))
     }
 
     fn check(&self, path: &AbsPath, file: &DesiredFile) -> Result<AbsPath, FilesError> {

@@ -91,6 +91,7 @@ fn trial(n: u32) -> Trial {
         since: Timestamp(5),
         paths: ["/etc/own".parse().unwrap()].into(),
         stage: crate::domain::history::Stage::Underway,
+        baseline: None,
     }
 }
 

@@ -9,6 +9,7 @@
 mod adopted;
 mod device;
 mod floor;
+mod gates;
 mod held;
 mod images;
 mod kept_port;

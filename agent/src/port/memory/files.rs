@@ -10,7 +10,7 @@ use super::Faults;
 use crate::domain::desired::DesiredFile;
 use crate::domain::observed::{FileKind, ObservedFile, Seen};
 use crate::domain::resource::CopyReason;
-use crate::domain::revision::ContentId;
+use crate::domain::revision::{ContentId, Timestamp};
 use crate::port::files::{Files, FilesError};
 use crate::resolve::guard::{Found, Names, Node, NodeKind};
 
@@ -49,6 +49,8 @@ pub struct MemoryFiles {
     pub(crate) edits: RefCell<Vec<(AbsPath, Put)>>,
     /// Places that a person (or a container) linked to another one.
     pub(crate) links: RefCell<BTreeMap<AbsPath, AbsPath>>,
+    /// When files were written, where a test says so; else it cannot be told from now.
+    pub(crate) stamps: RefCell<BTreeMap<AbsPath, Timestamp>>,
     /// Free bytes.
     pub(crate) free: Cell<u64>,
 }
@@ -62,6 +64,7 @@ impl MemoryFiles {
             originals: RefCell::default(),
             edits: RefCell::default(),
             links: RefCell::default(),
+            stamps: RefCell::default(),
             free: Cell::new(1 << 40),
         }
     }
@@ -75,6 +78,7 @@ impl MemoryFiles {
             originals: self.originals.clone(),
             edits: self.edits.clone(),
             links: self.links.clone(),
+            stamps: self.stamps.clone(),
             free: self.free.clone(),
         }
     }
@@ -141,6 +145,18 @@ impl Files for MemoryFiles {
 
     fn read(&self, path: &AbsPath, _most: u64) -> Option<Vec<u8>> {
         Some(self.there.borrow().get(path)?.content.clone())
+    }
+
+    fn written(&self, path: &AbsPath) -> Result<Option<Timestamp>, FilesError> {
+        self.faults
+            .look("see whether it is there", |cause| FilesError::System {
+                path: path.clone(),
+                what: "see whether it is there",
+                cause,
+            })?;
+        let stamps = self.stamps.borrow();
+        let stamp = stamps.get(path).copied().unwrap_or(Timestamp(i64::MAX));
+        Ok(self.there.borrow().contains_key(path).then_some(stamp))
     }
 
     fn check(&self, path: &AbsPath, _file: &DesiredFile) -> Result<AbsPath, FilesError> {

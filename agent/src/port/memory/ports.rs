@@ -8,7 +8,7 @@ use evenkeel_schema::app::Check;
 
 use super::engine::Behaviour;
 use super::{Faults, MemoryEngine, MemoryFiles, MemoryJournal};
-use crate::port::probes::Probes;
+use crate::port::probes::{Probes, Script};
 use crate::port::units::{Units, UnitsError};
 
 /// A device that nothing has happened to yet: all but where revisions come from, who is told, and what time it is.
@@ -112,6 +112,8 @@ pub struct MemoryProbes {
     faults: Rc<Faults>,
     /// Checks whose probe's text holds one of these fail.
     pub(crate) failing: RefCell<BTreeSet<String>>,
+    /// The owner's scripts.
+    pub(crate) scripts: RefCell<Vec<Script>>,
 }
 
 impl MemoryProbes {
@@ -119,6 +121,7 @@ impl MemoryProbes {
         Self {
             faults,
             failing: RefCell::default(),
+            scripts: RefCell::default(),
         }
     }
 
@@ -127,6 +130,7 @@ impl MemoryProbes {
         Self {
             faults,
             failing: self.failing.clone(),
+            scripts: self.scripts.clone(),
         }
     }
 }
@@ -138,6 +142,20 @@ impl Probes for MemoryProbes {
         match self.failing.borrow().iter().find(|one| text.contains(*one)) {
             Some(one) => Err(format!("{one} does not answer")),
             None => Ok(()),
+        }
+    }
+
+    fn scripts(&self) -> Vec<Script> {
+        self.scripts.borrow().clone()
+    }
+
+    async fn run_script(&self, script: &Script) -> Result<(), String> {
+        self.faults
+            .look("run a script", |cause| cause.to_string())?;
+        if self.failing.borrow().contains(&script.path) {
+            Err("ended with 1".to_owned())
+        } else {
+            Ok(())
         }
     }
 }

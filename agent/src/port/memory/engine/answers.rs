@@ -313,6 +313,25 @@ impl Engine for MemoryEngine {
         })
     }
 
+    async fn run_in(
+        &self,
+        engine_id: &str,
+        command: &[String],
+        _timeout: Duration,
+    ) -> Result<Result<(), String>, EngineError> {
+        self.look("run a command")?;
+        let runs = self
+            .containers
+            .borrow()
+            .get(engine_id)
+            .is_some_and(|one| one.state == RunState::Running);
+        Ok(if runs && command != ["false"] {
+            Ok(())
+        } else {
+            Err("ended with 1".to_owned())
+        })
+    }
+
     async fn health(
         &self,
         _container: &ObservedContainer,
