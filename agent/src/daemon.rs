@@ -14,7 +14,7 @@ use evenkeel_schema::agent_config::NowPolicy;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::cycle::{Again, Agent, Haste, Interruption, JOURNAL, Passed};
+use crate::cycle::{Again, Agent, Haste, Interruption, JOURNAL, Locks, Passed};
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::Timestamp;
 use crate::domain::storage::Storage;
@@ -190,6 +190,7 @@ impl<'a, W: World> Daemon<'a, W> {
         }
         self.agent.interrupt.clear();
         self.agent.session.haste.set(Haste::InTime);
+        self.agent.session.locks.set(Locks::Heeded);
         self.busy = false;
         self.pause_now();
         self.failures = match &passed.outcome {
@@ -218,10 +219,13 @@ impl<'a, W: World> Daemon<'a, W> {
         passed.outcome
     }
 
-    /// A person who waits for a pass may let it begin what is due later.
+    /// A person who waits for a pass may let it begin what is due later, or what an app does not want now.
     fn hurry(&self, waiting: &[Waiting]) {
         if waiting.iter().any(|one| one.haste == Haste::Now) {
             self.agent.session.haste.set(Haste::Now);
+        }
+        if waiting.iter().any(|one| one.locks == Locks::Overridden) {
+            self.agent.session.locks.set(Locks::Overridden);
         }
     }
 
@@ -268,15 +272,23 @@ impl<'a, W: World> Daemon<'a, W> {
     fn take(&mut self, asked: Asked) {
         let Asked { ask, reply } = asked;
         let journal = self.agent.world.journal();
+        let locks = if matches!(ask, Ask::SyncPastLocks(_)) {
+            Locks::Overridden
+        } else {
+            Locks::Heeded
+        };
         let answer = match ask {
-            Ask::Sync(haste) if haste == Haste::InTime || self.may_hurry() => {
+            Ask::Sync(haste) | Ask::SyncPastLocks(haste)
+                if haste == Haste::InTime || self.may_hurry() =>
+            {
                 self.waiting.push(Waiting {
                     haste,
+                    locks,
                     ..Waiting::for_pass(reply)
                 });
                 return;
             }
-            Ask::Sync(_) => Answer::Failed {
+            Ask::Sync(_) | Ask::SyncPastLocks(_) => Answer::Failed {
                 code: NOT_ALLOWED,
                 message: MAY_NOT_HURRY.to_owned(),
             },
@@ -358,6 +370,7 @@ impl<'a, W: World> Daemon<'a, W> {
                     Err(error) => failed(1, &error),
                 },
                 Ask::Sync(_)
+                | Ask::SyncPastLocks(_)
                 | Ask::History
                 | Ask::Rollback(_)
                 | Ask::Pause

@@ -82,6 +82,10 @@ pub struct DeviceSection {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A link that comes up again after its configuration changed, a modem's too, is up within this; and a change that cuts the device
+/// off costs no more than this of its time.
+pub const DEFAULT_CONFIRM: Duration = Duration::from_secs(60);
+
 /// `[source]`. `F` is how its files are named: as they are written ([`FileAt`]), or by their paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSection<F = PathBuf> {
@@ -91,6 +95,8 @@ pub struct SourceSection<F = PathBuf> {
     pub branch: String,
     /// Time between polls, before jitter; 60 s.
     pub interval: Duration,
+    /// After a change a network remote has to answer within this, or the change goes back; 1 min. Zero: nobody asks.
+    pub confirm: Duration,
     /// A file with a bearer token, or with the password where the URL names a user. For the host of the first http remote.
     pub token_file: Option<F>,
     /// The same for one remote, by its URL as it stands in `urls`.
@@ -115,6 +121,7 @@ impl<F> SourceSection<F> {
             urls: vec![url.into()],
             branch: branch.to_owned(),
             interval: Duration::from_secs(60),
+            confirm: DEFAULT_CONFIRM,
             token_file: None,
             tokens: BTreeMap::new(),
             ssh_key: None,

@@ -159,6 +159,10 @@ pub struct App {
     pub checks: Vec<Placed<Check>>,
     /// The gate.
     pub gate: Gate,
+    /// While something is at this path of the device, the app is not to be disturbed.
+    pub lock: Option<AbsPath>,
+    /// A lock that is held for longer is reported.
+    pub max_hold: Option<Duration>,
 }
 
 /// One `[[files]]`.
@@ -201,6 +205,8 @@ pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
         decode::list(node, out, check::check)
     });
     let gate = decode::optional(node, "gate", out, gate);
+    let lock = decode::optional(node, "lock", out, decode::parsed);
+    let max_hold = decode::optional(node, "max_hold", out, positive);
     let table = |name: &str| decode::field(node, name).cloned();
     App {
         files: files.unwrap_or_default(),
@@ -209,6 +215,8 @@ pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
         volumes: table("volumes"),
         checks: checks.unwrap_or_default(),
         gate: gate.unwrap_or_default(),
+        lock,
+        max_hold,
     }
 }
 

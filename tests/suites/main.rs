@@ -18,6 +18,7 @@ mod engine;
 mod fleet;
 mod floors;
 mod fuzz;
+mod gates;
 mod guard;
 mod handover;
 mod harness;

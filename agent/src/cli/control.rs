@@ -42,6 +42,11 @@ pub enum Request {
     Sync,
     /// One pass now, which begins what is due later, too.
     SyncNow,
+    /// One pass now, past the update locks of apps.
+    SyncPastLocks {
+        /// Whether it begins what is due later, too.
+        haste: Haste,
+    },
     /// What a pass would do.
     Plan,
     /// The deployments.
@@ -204,6 +209,7 @@ async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) ->
         Request::Status => return send(&mut write, &status_line(hub)).await,
         Request::Sync => Ask::Sync(Haste::InTime),
         Request::SyncNow => Ask::Sync(Haste::Now),
+        Request::SyncPastLocks { haste } => Ask::SyncPastLocks(haste),
         Request::Plan => Ask::Plan,
         Request::History => Ask::History,
         Request::Rollback { rev } => Ask::Rollback(rev),

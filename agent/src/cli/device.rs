@@ -508,6 +508,7 @@ fn settings(
         floor: config.trust.floor,
         pin,
         interval: config.source.interval,
+        confirm: config.source.confirm,
         max_age: config.trust.max_age,
         stale: config.trust.stale,
         metered: config.metered.clone(),

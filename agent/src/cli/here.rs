@@ -80,6 +80,7 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     let ask = match request {
         Request::Status | Request::Sync => Ask::Sync(Haste::InTime),
         Request::SyncNow => Ask::Sync(Haste::Now),
+        Request::SyncPastLocks { haste } => Ask::SyncPastLocks(*haste),
         Request::Plan => Ask::Plan,
         Request::History => Ask::History,
         Request::Rollback { rev } => Ask::Rollback(rev.clone()),
@@ -105,7 +106,9 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     }
     let line = control::line_of(&answer, &device.hub);
     Ok(match (&device.untrusted, request) {
-        (Some(why), Request::Sync | Request::SyncNow) => line.with_code(code::USAGE, why),
+        (Some(why), Request::Sync | Request::SyncNow | Request::SyncPastLocks { .. }) => {
+            line.with_code(code::USAGE, why)
+        }
         (Some(_) | None, _) => line,
     })
 }

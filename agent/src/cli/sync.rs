@@ -7,6 +7,7 @@ use super::control::{Line, Request};
 use super::device::{Failure, Need};
 use super::reach::open_here;
 use super::{ConfigArgs, answer, fail, here};
+use crate::cycle::Haste;
 
 /// One pass now: asks the running daemon, or does it here where none runs.
 #[derive(Debug, clap::Args)]
@@ -24,14 +25,20 @@ pub struct Args {
     /// that (`now = "allow"` under [window]). A signed halt is not passed over.
     #[arg(long)]
     now: bool,
+    /// Do not wait for apps that are locked against being stopped or restarted now.
+    #[arg(long)]
+    override_locks: bool,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> u8 {
-    let request = if args.now {
-        Request::SyncNow
-    } else {
-        Request::Sync
+    let request = match (args.override_locks, args.now) {
+        (false, false) => Request::Sync,
+        (false, true) => Request::SyncNow,
+        (true, false) => Request::SyncPastLocks {
+            haste: Haste::InTime,
+        },
+        (true, true) => Request::SyncPastLocks { haste: Haste::Now },
     };
     match &args.from {
         None => here::ask_or_do(&args.config, &request, args.json),

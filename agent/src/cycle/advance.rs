@@ -1,5 +1,6 @@
 //! Towards a new revision: spend a try, apply, watch, and then commit, refuse or put off.
 
+use super::confirm::Confirmed;
 use super::keep::at_once;
 use super::prepare::{Prepared, written_paths};
 use super::session::{Says, chain};
@@ -9,7 +10,7 @@ use super::{Agent, CycleError, Interruption, Passed, later};
 use crate::domain::baseline::Baseline;
 use crate::domain::desired::Resolved;
 use crate::domain::history::{
-    Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, TRIES, Trial,
+    CutOff, Deferral, Deployment, DeploymentResult, Ledger, Refusal, Stage, TRIES, Trial,
 };
 use crate::domain::outcome::{ConditionType, Outcome, Phase};
 use crate::domain::revision::{CommitId, Timestamp};
@@ -19,22 +20,18 @@ use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
-use crate::port::reporter::{Event, Reporter as _};
-use crate::port::source::{Reach, Source as _};
+use crate::port::source::Reach;
 use crate::schedule;
 use crate::select::Why;
 use crate::trust::verified::VerifiedCommit;
-
-/// How often the remote is asked again after a change, before the change is blamed for its silence.
-const REACH_TRIES: u32 = 3;
-/// The pause between these tries.
-const REACH_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How an attempt ended.
 enum End {
     Good(Healthy),
     Unhealthy(String),
     Deferred(&'static str, String),
+    /// No remote answers any more.
+    CutOff(String),
     /// The engine answers, and cannot make or start a container.
     Unstarted(String),
     Stopped,
@@ -116,7 +113,7 @@ impl<W: World> Agent<W> {
                 journal.append(&record(DeploymentResult::Refused, &why, steps))?;
                 if ledger.last_good().is_none() {
                     // A first revision has nothing behind it: it is tried again, with back-off.
-                    self.put_off(ledger, &commit, &why, 0)?;
+                    self.put_off(ledger, &commit, &why, 0, None)?;
                     return Ok(later(failed(&commit, &why)));
                 }
                 journal.refuse(&refusal)?;
@@ -124,12 +121,17 @@ impl<W: World> Agent<W> {
             }
             End::Deferred(reason, why) => {
                 journal.append(&record(DeploymentResult::Deferred, &why, steps))?;
-                self.put_off(ledger, &commit, &why, 0)?;
+                self.put_off(ledger, &commit, &why, 0, None)?;
                 Ok(put_off_for(reason, why, ledger))
+            }
+            End::CutOff(why) => {
+                journal.append(&record(DeploymentResult::Deferred, &why, steps))?;
+                self.put_off(ledger, &commit, &why, 0, Some(CutOff::Unclear))?;
+                Ok(put_off_for("network", why, ledger))
             }
             End::Unstarted(why) => {
                 journal.append(&record(DeploymentResult::Deferred, &why, steps))?;
-                self.put_off(ledger, &commit, &why, 1)?;
+                self.put_off(ledger, &commit, &why, 1, None)?;
                 Ok(put_off_for("engine", why, ledger))
             }
             End::Stopped => {
@@ -197,9 +199,10 @@ impl<W: World> Agent<W> {
         self.session.applied(&self.world, prepared.commit.id());
         self.session.phase(&self.world, Phase::Soaking);
         let end = match self.watch(prepared, before).await {
-            Watched::Healthy(proof) => match self.still_reached(reached, ledger).await {
-                Ok(()) => End::Good(proof),
-                Err(why) => End::Deferred("network", why),
+            Watched::Healthy(proof) => match self.confirm(reached, prepared, ledger).await {
+                Confirmed::Yes => End::Good(proof),
+                Confirmed::No(why) => End::CutOff(why),
+                Confirmed::Interrupted => self.ended(),
             },
             Watched::Unhealthy(why) => End::Unhealthy(why),
             Watched::Undecided(why) => End::Deferred("engine", why),
@@ -208,9 +211,7 @@ impl<W: World> Agent<W> {
                 newer.short(),
                 prepared.commit.id().short()
             )),
-            Watched::Interrupted => self
-                .interrupted()
-                .unwrap_or_else(|| End::Superseded("interrupted".to_owned())),
+            Watched::Interrupted => self.ended(),
         };
         (end, taken)
     }
@@ -244,34 +245,16 @@ impl<W: World> Agent<W> {
             .says(&self.world, ConditionType::Reconciling, says);
     }
 
+    fn ended(&self) -> End {
+        self.interrupted()
+            .unwrap_or_else(|| End::Superseded("interrupted".to_owned()))
+    }
+
     fn interrupted(&self) -> Option<End> {
         self.interrupt.raised().map(|what| match what {
             Interruption::Stop => End::Stopped,
             Interruption::Asked => End::Superseded("something else was asked for".to_owned()),
         })
-    }
-
-    /// After a change the device must still reach a network remote, any of them, if it could before: see `must_ask_first`. Whether
-    /// the last poll reached it tells nothing of that, for it may have come in the soak, or this is another start.
-    async fn still_reached(&self, before: Reach, ledger: &Ledger) -> Result<(), String> {
-        let could = self.session.reached.get() || ledger.last_good().is_some();
-        if before == Reach::Local || !could {
-            return Ok(());
-        }
-        let mut last = String::new();
-        for attempt in 1..=REACH_TRIES {
-            self.world.reporter().tell(&Event::Alive);
-            match self.world.source().reach().await {
-                Ok(()) => return Ok(()),
-                Err(error) => last = chain(&error),
-            }
-            if attempt < REACH_TRIES {
-                tokio::time::sleep(REACH_PAUSE).await;
-            }
-        }
-        Err(format!(
-            "after the change the remote cannot be reached any more, and it could before: {last}"
-        ))
     }
 
     /// A revision that resolves to what is good already becomes good without being gated again.
@@ -340,6 +323,7 @@ impl<W: World> Agent<W> {
         commit: &CommitId,
         why: &str,
         unstarted: u32,
+        cut_off: Option<CutOff>,
     ) -> Result<(), CycleError> {
         let before = deferred_before(commit, ledger);
         let times = before.map_or(1, |deferral| deferral.times + 1);
@@ -352,6 +336,7 @@ impl<W: World> Agent<W> {
             why: why.to_owned(),
             times,
             unstarted,
+            cut_off,
             until: Timestamp(now.0.saturating_add(seconds)),
         };
         self.world.journal().defer(Some(&deferral))?;

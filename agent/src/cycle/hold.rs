@@ -5,6 +5,7 @@
 //! are never held.
 
 use evenkeel_schema::rollout::Rollout;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::keep::why_text;
@@ -50,7 +51,8 @@ pub(super) enum Images {
 }
 
 /// Whether a person lets what is due later begin now (`evenkeel sync --now`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Haste {
     /// Everything in its time.
     #[default]
@@ -169,9 +171,12 @@ impl<W: World> Agent<W> {
     pub(super) async fn would_wait(&self, commit: &VerifiedCommit) -> bool {
         let ledger = self.world.journal().ledger();
         match self.resolve(commit).await {
-            Ok(resolved) => self
-                .held(commit, &resolved, &ledger, Images::Here)
-                .is_some(),
+            Ok(resolved) => {
+                self.held(commit, &resolved, &ledger, Images::Here)
+                    .is_some()
+                    || (!must_not_wait(commit.id(), &resolved, &ledger)
+                        && self.any_locked(&resolved.state, &ledger).await)
+            }
             Err(Obstacle::Rejected(_) | Obstacle::Waiting(_)) => false,
         }
     }

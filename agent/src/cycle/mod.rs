@@ -7,11 +7,13 @@
 mod advance;
 mod baseline;
 mod begin;
+mod confirm;
 pub mod hand_over;
 mod hold;
 mod inventory;
 mod keep;
 mod limits;
+mod locks;
 mod look;
 mod mend;
 mod metered;
@@ -54,6 +56,7 @@ use crate::select::floor::{FloorVerdict, reconcile};
 use crate::select::{self, Newest, Target, Urgency, Why};
 
 pub use hold::{AgentStep, Haste};
+pub use locks::Locks;
 pub use preview::Preview;
 pub use session::{Interrupt, Interruption, Session, chain};
 
@@ -87,6 +90,8 @@ pub struct Settings {
     pub pin: Option<CommitId>,
     /// Time between polls.
     pub interval: Duration,
+    /// How long a network remote may take to answer after a change; zero: it is not asked.
+    pub confirm: Duration,
     /// A branch whose newest sign of life is older than this raises `Stale`.
     pub max_age: Option<Duration>,
     /// What a stale branch does beyond that.
@@ -183,8 +188,11 @@ impl<W: World> Agent<W> {
                 Newest::Unknown("the remote was not asked".to_owned())
             }
             (_, Urgency::Boot) => self.look_back(&ledger, floor.as_ref()).await?,
-            (_, Urgency::Scheduled | Urgency::Stirred | Urgency::Asked) => {
-                self.look(&ledger, floor.as_ref(), urgency).await?
+            (_, Urgency::Stirred) => self.look(&ledger, floor.as_ref(), urgency).await?,
+            (_, Urgency::Scheduled | Urgency::Asked) => {
+                let newest = self.look(&ledger, floor.as_ref(), urgency).await?;
+                self.judge_cut_off()?;
+                newest
             }
         };
         if let (Newest::Unknown(_), Urgency::Boot) = (&newest, urgency)

@@ -160,6 +160,12 @@ impl<W: World> Agent<W> {
         if let Some(hold) = self.held(commit, &resolved, ledger, Images::Here) {
             return Ok(Preparation::Held(hold));
         }
+        if let Some(hold) = self
+            .locked(commit.id(), &resolved, &plan, &observed, ledger)
+            .await
+        {
+            return Ok(Preparation::Held(hold));
+        }
         self.announce_staging(commit, &resolved, &plan, ledger)?;
         if let Err(waiting) = self.stage(&plan, &resolved.contents) {
             self.world.files().sweep(&written_paths(&plan));

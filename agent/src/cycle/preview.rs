@@ -1,7 +1,6 @@
 //! What a pass would do, without doing it: for `plan`.
 
 use super::Agent;
-use super::hold::Images;
 use super::keep::why_text;
 use super::prepare::{Obstacle, as_before, images_here};
 use super::session::chain;
@@ -17,6 +16,7 @@ use crate::port::clock::Clock as _;
 use crate::port::files::Files as _;
 use crate::port::journal::Journal as _;
 use crate::select::{self, Admission, Rejection, Target, Urgency, Why};
+use crate::trust::verified::VerifiedCommit;
 
 /// Files beyond this many bytes are not read for a diff.
 const LONGEST_DIFFED: u64 = 256 * 1024;
@@ -88,12 +88,10 @@ impl<W: World> Agent<W> {
                     }
                     Admission::SameAsLastGood | Admission::Try => {}
                 }
-                let images = self.images(&resolved, &ledger).await;
-                if let (Some(hold), Some(good), Admission::Try) = (
-                    self.held(&commit, &resolved, &ledger, images),
-                    ledger.last_good(),
-                    &admission,
-                ) && self.allow(&commit, &resolved).is_ok()
+                let hold = self.foreseen_hold(&commit, &resolved, &ledger).await;
+                if let (Some(hold), Some(good), Admission::Try) =
+                    (hold, ledger.last_good(), &admission)
+                    && self.allow(&commit, &resolved).is_ok()
                 {
                     let why = Why::Held(commit.id().clone(), hold);
                     return self.preview_keep(good, &ledger, &why).await;
@@ -111,9 +109,24 @@ impl<W: World> Agent<W> {
         }
     }
 
-    async fn images(&self, resolved: &Resolved, ledger: &Ledger) -> Images {
-        let look = self.observe_for(&resolved.state, &ledger.inventory, Mode::Advance);
-        images_here(&resolved.state, &look.await)
+    /// What would hold this commit now.
+    async fn foreseen_hold(
+        &self,
+        commit: &VerifiedCommit,
+        resolved: &Resolved,
+        ledger: &Ledger,
+    ) -> Option<Hold> {
+        let state = &resolved.state;
+        let observed = self
+            .observe_for(state, &ledger.inventory, Mode::Advance)
+            .await;
+        let images = images_here(state, &observed);
+        if let Some(hold) = self.held(commit, resolved, ledger, images) {
+            return Some(hold);
+        }
+        let plan = plan::plan(state, &observed, &ledger.inventory, Mode::Advance);
+        self.locked(commit.id(), resolved, &plan, &observed, ledger)
+            .await
     }
 
     async fn preview_refused(

@@ -1,6 +1,7 @@
 //! What is told while cycles run: the report, kept in memory, saved by the journal when something changed.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::hold::Haste;
+use super::locks::Locks;
 use super::prepare::Waiting;
 use crate::domain::commit::{Extent, RawHistory};
 use crate::domain::history::Deferral;
@@ -140,6 +142,10 @@ pub struct Session {
     pub(super) past: RefCell<Option<(Timestamp, Instant)>>,
     /// Whether a person lets what is due later begin now.
     pub haste: Cell<Haste>,
+    /// Whether a person passes over update locks now.
+    pub locks: Cell<Locks>,
+    /// The update locks that are held, by what is said of them, and since when as far as this process knows.
+    pub(super) held_locks: RefCell<BTreeMap<String, Instant>>,
     /// The change that was being prepared while the window was open, since when, and until when it may begin.
     pub(super) in_window: RefCell<Option<(CommitId, Timestamp, Timestamp)>>,
     /// What ailed the disk when this cycle began.
@@ -160,6 +166,8 @@ pub struct Session {
     pub accepting: Notify,
     /// Why nothing new is looked at, after unclean starts.
     pub held_back: RefCell<Option<String>>,
+    /// Since when the remote has not answered without the change that was put off for that.
+    pub(super) silent_since: Cell<Option<Instant>>,
     /// When what is kept was last looked at.
     pub(super) looked: Cell<Option<super::mend::Looked>>,
     /// When the engine was last restarted for a port that it kept.
@@ -361,9 +369,14 @@ pub(super) fn ending(outcome: &Outcome, healthy: bool) -> [(ConditionType, Says)
             (Ready, Says::no(hold.by.reason(), &hold.message)),
             match hold.by.ends() {
                 Ends::ByHand => (Reconciling, settled),
-                Ends::ByItself => (Reconciling, Says::yes(hold.by.reason(), &hold.message)),
+                Ends::ByItself | Ends::Perhaps => {
+                    (Reconciling, Says::yes(hold.by.reason(), &hold.message))
+                }
             },
-            (Stalled, unstalled),
+            match hold.by.ends() {
+                Ends::ByHand | Ends::ByItself => (Stalled, unstalled),
+                Ends::Perhaps => (Stalled, Says::yes(hold.by.reason(), &hold.message)),
+            },
         ],
         Outcome::Rejected { reason, message } => [
             (Ready, Says::no(reason, message)),

@@ -91,8 +91,12 @@ fn holds_tip(outcome: &Outcome) -> Option<Hold> {
     };
     match hold.by {
         HeldBy::Paused | HeldBy::RolledBack | HeldBy::Nothing => None,
-        HeldBy::Window | HeldBy::Download | HeldBy::Metered | HeldBy::Wave | HeldBy::Halt => {
-            Some(hold.clone())
-        }
+        HeldBy::Window
+        | HeldBy::Download
+        | HeldBy::Metered
+        | HeldBy::Wave
+        | HeldBy::Halt
+        | HeldBy::Lock
+        | HeldBy::LockOverdue => Some(hold.clone()),
     }
 }

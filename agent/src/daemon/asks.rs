@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::cycle::trust_state::TrustState;
-use crate::cycle::{Haste, Preview};
+use crate::cycle::{Haste, Locks, Preview};
 use crate::domain::history::Deployment;
 use crate::domain::outcome::Outcome;
 use crate::domain::revision::CommitId;
@@ -13,6 +13,8 @@ use crate::domain::revision::CommitId;
 pub enum Ask {
     /// One pass now.
     Sync(Haste),
+    /// The same, past the update locks of apps.
+    SyncPastLocks(Haste),
     /// What a pass would do.
     Plan,
     /// The deployments, newest first.
@@ -98,6 +100,7 @@ pub(super) struct Waiting {
     /// What was done before the pass and stays done however that ends; `None`: the pass is the answer.
     pub(super) done: Option<&'static str>,
     pub(super) haste: Haste,
+    pub(super) locks: Locks,
 }
 
 impl Waiting {
@@ -106,6 +109,7 @@ impl Waiting {
             reply,
             done: None,
             haste: Haste::InTime,
+            locks: Locks::Heeded,
         }
     }
 
@@ -115,6 +119,7 @@ impl Waiting {
             reply,
             done: Some(done),
             haste: Haste::InTime,
+            locks: Locks::Heeded,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What this device should be: the result of resolving a verified tree.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use evenkeel_schema::app::{Check, Gate, OnChange, OnRemove};
 use evenkeel_schema::name::{AppName, DeviceId, ServiceName};
@@ -37,6 +38,12 @@ pub struct DesiredApp {
     pub checks: Vec<Check>,
     /// Deadline and soak.
     pub gate: Gate,
+    /// Where its update lock is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<AbsPath>,
+    /// For how long its update locks may be held before that is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_hold: Option<Duration>,
 }
 
 /// One file.

@@ -130,8 +130,23 @@ pub struct Deferral {
     /// How often among these the engine could not make or start a container, and answered otherwise.
     #[serde(default)]
     pub unstarted: u32,
+    /// Set where the remote did not answer after the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<CutOff>,
     /// Not before, by the wall clock: what a later start goes by, with a bound (the clock may have jumped).
     pub until: Timestamp,
+}
+
+/// Whose fault it is that the remote did not answer after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CutOff {
+    /// Not known: it has not answered since the change was taken back, and not for long.
+    Unclear,
+    /// Not the change's: it did not answer without it either.
+    NotByChange,
+    /// The change's, as it seems: the remote answered once it was taken back.
+    ByChange,
 }
 
 /// A person's `rollback`: holds the device at this good revision until `resume`.

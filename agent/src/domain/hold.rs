@@ -58,6 +58,10 @@ pub enum HeldBy {
     Wave,
     /// A signed `halt`.
     Halt,
+    /// An app's update lock.
+    Lock,
+    /// An app's update lock, for longer than it may.
+    LockOverdue,
 }
 
 impl HeldBy {
@@ -73,6 +77,8 @@ impl HeldBy {
             Self::Metered => "metered",
             Self::Wave => "wave",
             Self::Halt => "halt",
+            Self::Lock => "lock",
+            Self::LockOverdue => "lock-overdue",
         }
     }
 
@@ -86,6 +92,8 @@ impl HeldBy {
             Self::Metered => "MeteredBudget",
             Self::Wave => "WaitsForTurn",
             Self::Halt => "Halted",
+            Self::Lock => "Locked",
+            Self::LockOverdue => "LockOverdue",
         }
     }
 
@@ -93,7 +101,7 @@ impl HeldBy {
     #[must_use]
     pub const fn holds_fetching(self) -> bool {
         match self {
-            Self::Window | Self::Wave => false,
+            Self::Window | Self::Wave | Self::Lock | Self::LockOverdue => false,
             Self::Paused
             | Self::RolledBack
             | Self::Nothing
@@ -108,9 +116,13 @@ impl HeldBy {
     pub const fn ends(self) -> Ends {
         match self {
             Self::Paused | Self::RolledBack | Self::Halt => Ends::ByHand,
-            Self::Nothing | Self::Window | Self::Download | Self::Metered | Self::Wave => {
-                Ends::ByItself
-            }
+            Self::Nothing
+            | Self::Window
+            | Self::Download
+            | Self::Metered
+            | Self::Wave
+            | Self::Lock => Ends::ByItself,
+            Self::LockOverdue => Ends::Perhaps,
         }
     }
 }
@@ -128,4 +140,6 @@ pub enum Ends {
     ByItself,
     /// A person does.
     ByHand,
+    /// It should by itself, and a person should see why it does not.
+    Perhaps,
 }

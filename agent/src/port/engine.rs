@@ -241,6 +241,12 @@ pub trait Engine {
         timeout: Duration,
     ) -> Result<Result<(), String>, EngineError>;
 
+    /// Whether something is at this path inside a container. What lies in a file system in memory of its own is not seen.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    async fn has_inside(&self, engine_id: &str, path: &str) -> Result<bool, EngineError>;
+
     /// The container's health now, and what its last test said where that failed. Where the engine never runs health checks (Podman without systemd), runs the
     /// declared test itself, at the declared interval, and counts retries and the start period.
     ///

@@ -143,6 +143,8 @@ pub(super) fn resolve(
             })
             .collect();
         desired.gate = app.gate;
+        desired.lock = app.lock;
+        desired.max_hold = app.max_hold;
     }
     Some(desired)
 }

@@ -137,6 +137,7 @@ fn a_deferral_waits_for_its_time_unless_somebody_asks() {
         why: "no network".to_owned(),
         times: 1,
         unstarted: 0,
+        cut_off: None,
         until: Timestamp(NOW.0 + 60),
     });
     assert!(matches!(

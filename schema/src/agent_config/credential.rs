@@ -94,6 +94,7 @@ impl SourceSection<FileAt> {
             urls: self.urls.clone(),
             branch: self.branch.clone(),
             interval: self.interval,
+            confirm: self.confirm,
             token_file: path(&self.token_file),
             tokens: self
                 .tokens

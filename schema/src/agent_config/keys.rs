@@ -76,6 +76,11 @@ pub(super) const SOURCE: &[Key] = &[
     key("branch", Shape::Text, "The branch that this device follows"),
     key("interval", Shape::Duration, "Time between polls; 60s"),
     key(
+        "confirm",
+        Shape::Duration,
+        "After a change a network remote has to answer within this, or the change goes back; 0s: it is not asked; 1m",
+    ),
+    key(
         "token_file",
         Shape::Text,
         "A file with a bearer token, or with the password of the URL's user, for the host of the first http remote; or \

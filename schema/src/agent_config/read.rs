@@ -13,9 +13,9 @@ use super::keys::{
 use super::metered;
 use super::window::window;
 use super::{
-    AgentConfig, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy, GuardSection,
-    Managed, OnUnsigned, ReportSection, RootSection, SourceSection, StalePolicy, TrustSection,
-    Verify,
+    AgentConfig, DEFAULT_CONFIRM, DeviceSection, EngineRestart, EngineSection, FileAt, FloorPolicy,
+    GuardSection, Managed, OnUnsigned, ReportSection, RootSection, SourceSection, StalePolicy,
+    TrustSection, Verify,
 };
 use crate::diagnostic::Diagnostics;
 use crate::node::{Node, Value};
@@ -181,11 +181,13 @@ fn source(node: &Node, out: &mut Diagnostics) -> Option<SourceSection<FileAt>> {
         }
         Some(interval)
     });
+    let confirm = decode::optional(node, "confirm", out, decode::duration);
     let mut file = |name| decode::optional(node, name, out, file_at);
     let section = SourceSection {
         urls: Vec::new(),
         branch: String::new(),
         interval: interval.unwrap_or(DEFAULT_INTERVAL),
+        confirm: confirm.unwrap_or(DEFAULT_CONFIRM),
         token_file: file("token_file"),
         tokens: BTreeMap::new(),
         ssh_key: file("ssh_key"),

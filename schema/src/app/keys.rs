@@ -30,6 +30,16 @@ pub const KEYS: &[Key] = &[
         "What \"this app works\" means beyond its containers' health",
     ),
     key("gate", Shape::Table(GATE), "When the app counts as good"),
+    key(
+        "lock",
+        Shape::Text,
+        "While something is at this path of the device, no change stops or restarts the app",
+    ),
+    key(
+        "max_hold",
+        Shape::Duration,
+        "An update lock of the app that is held for longer is reported; 1d",
+    ),
 ];
 
 /// The keys of one file.

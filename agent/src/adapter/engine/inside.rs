@@ -1,4 +1,4 @@
-//! What is asked inside a container: commands.
+//! What is asked inside a container: commands, and whether something is there.
 //!
 //! A command that takes longer than it may has failed; it is not ended, for the engine's API cannot.
 
@@ -7,13 +7,32 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
+use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
 use futures_util::StreamExt as _;
 
-use super::{BollardEngine, Client, short};
+use super::judge::status;
+use super::{BollardEngine, CALL, Client, short};
 use crate::domain::text;
 use crate::port::engine::EngineError;
 
 impl BollardEngine {
+    /// Whether something is at a path.
+    pub(super) async fn look_inside(&self, id: &str, path: &str) -> Result<bool, EngineError> {
+        let client = self.client().await?;
+        let at = ContainerArchiveInfoOptionsBuilder::default()
+            .path(path)
+            .build();
+        let asked = async {
+            match client.docker.get_container_archive_info(id, Some(at)).await {
+                Ok(_) => Ok(true),
+                Err(error) if status(&error) == Some(404) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        let what = || format!("look for {path} in the container {}", short(id));
+        self.call(what, CALL, asked).await
+    }
+
     /// Runs a command once.
     pub(super) async fn run_inside(
         &self,

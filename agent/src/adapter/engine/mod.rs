@@ -500,6 +500,10 @@ impl Engine for BollardEngine {
         self.run_inside(&client, engine_id, command, timeout).await
     }
 
+    async fn has_inside(&self, engine_id: &str, path: &str) -> Result<bool, EngineError> {
+        self.look_inside(engine_id, path).await
+    }
+
     async fn health(
         &self,
         container: &ObservedContainer,

@@ -226,6 +226,7 @@ fn a_commit_clears_its_trial_its_deferral_and_its_refusal() {
             why: "registry".to_owned(),
             times: 1,
             unstarted: 0,
+            cut_off: None,
             until: Timestamp(9),
         }))
         .unwrap();

@@ -7,6 +7,7 @@
 )]
 
 mod adopted;
+mod confirm;
 mod device;
 mod floor;
 mod gates;
@@ -15,6 +16,7 @@ mod images;
 mod kept_port;
 mod limits;
 mod line;
+mod locks;
 mod metered;
 mod pulls;
 mod remotes;
@@ -156,6 +158,7 @@ fn settings() -> Settings {
         floor: FloorPolicy::Good,
         pin: None,
         interval: Duration::from_secs(60),
+        confirm: Duration::from_secs(60),
         max_age: None,
         stale: StalePolicy::Report,
         metered: Default::default(),

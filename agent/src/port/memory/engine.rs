@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Faults;
 use crate::domain::container::ContainerSpec;
 use crate::domain::observed::{Facts, Health, Owned, RunState};
+use crate::domain::resource::ServiceId;
 use crate::port::engine::EngineError;
 
 /// What containers of an image do.
@@ -89,6 +90,8 @@ pub struct MemoryEngine {
     pub(crate) pulls: Cell<u64>,
     /// Whether it keeps a port for nobody, and so starts no container.
     pub(crate) kept: Rc<Cell<bool>>,
+    /// Services that say not now, in balena's words.
+    pub(crate) locked: RefCell<BTreeSet<ServiceId>>,
     /// Containers of others that run in it.
     pub(crate) others: RefCell<Vec<String>>,
     /// Told where a person does something with a container.
@@ -125,6 +128,7 @@ impl MemoryEngine {
             pieces: Cell::new((1, Duration::ZERO)),
             weight: Cell::new(1),
             kept: Rc::default(),
+            locked: RefCell::default(),
             others: RefCell::default(),
             stirred: tokio::sync::Notify::new(),
             made: Cell::new(0),
@@ -155,6 +159,7 @@ impl MemoryEngine {
             pieces: self.pieces.clone(),
             weight: self.weight.clone(),
             kept: Rc::new(Cell::new(self.kept.get())),
+            locked: self.locked.clone(),
             others: self.others.clone(),
             stirred: tokio::sync::Notify::new(),
             made: self.made.clone(),

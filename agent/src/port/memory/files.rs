@@ -49,6 +49,8 @@ pub struct MemoryFiles {
     pub(crate) edits: RefCell<Vec<(AbsPath, Put)>>,
     /// Places that a person (or a container) linked to another one.
     pub(crate) links: RefCell<BTreeMap<AbsPath, AbsPath>>,
+    /// Whether nobody may look.
+    pub(crate) sealed: Cell<bool>,
     /// When files were written, where a test says so; else it cannot be told from now.
     pub(crate) stamps: RefCell<BTreeMap<AbsPath, Timestamp>>,
     /// Free bytes.
@@ -64,6 +66,7 @@ impl MemoryFiles {
             originals: RefCell::default(),
             edits: RefCell::default(),
             links: RefCell::default(),
+            sealed: Cell::default(),
             stamps: RefCell::default(),
             free: Cell::new(1 << 40),
         }
@@ -78,6 +81,7 @@ impl MemoryFiles {
             originals: self.originals.clone(),
             edits: self.edits.clone(),
             links: self.links.clone(),
+            sealed: self.sealed.clone(),
             stamps: self.stamps.clone(),
             free: self.free.clone(),
         }
@@ -154,6 +158,13 @@ impl Files for MemoryFiles {
                 what: "see whether it is there",
                 cause,
             })?;
+        if self.sealed.get() {
+            return Err(FilesError::System {
+                path: path.clone(),
+                what: "see whether it is there",
+                cause: std::io::ErrorKind::PermissionDenied.into(),
+            });
+        }
         let stamps = self.stamps.borrow();
         let stamp = stamps.get(path).copied().unwrap_or(Timestamp(i64::MAX));
         Ok(self.there.borrow().contains_key(path).then_some(stamp))

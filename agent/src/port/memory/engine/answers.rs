@@ -313,6 +313,15 @@ impl Engine for MemoryEngine {
         })
     }
 
+    async fn has_inside(&self, engine_id: &str, _path: &str) -> Result<bool, EngineError> {
+        self.look("look into a container")?;
+        let containers = self.containers.borrow();
+        let locked = self.locked.borrow();
+        Ok(containers
+            .get(engine_id)
+            .is_some_and(|one| locked.contains(&one.spec.id)))
+    }
+
     async fn run_in(
         &self,
         engine_id: &str,
