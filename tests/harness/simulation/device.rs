@@ -182,6 +182,7 @@ fn agent<S: Source>(blueprint: Blueprint, source: S, ear: Ear, index: usize) -> 
             floor: trust.floor,
             pin: None,
             interval: section.interval,
+            confirm: evenkeel_schema::agent_config::DEFAULT_CONFIRM,
             max_age: trust.max_age,
             stale: trust.stale,
             remote: Reach::Network,
