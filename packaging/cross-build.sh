@@ -111,7 +111,7 @@ cargo fetch --locked --quiet </dev/null
 flags=(-C force-unwind-tables=no -C target-feature=+crt-static)
 flags+=("--remap-path-prefix=$ROOT=/evenkeel" "--remap-path-prefix=$TARGET_DIR=/evenkeel/target")
 for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
-    flags+=("--remap-path-prefix=${registry%/}=/crates")
+    flags+=("--remap-path-prefix=$registry=")
 done
 
 # build TRIPLES... -- FLAGS OF THE COMPILER... -- OPTIONS OF CARGO...
@@ -132,9 +132,12 @@ build() {
     for target in "${targets[@]}"; do
         local own=("${all[@]}")
         # Thumb-2: every ARMv7 has it, and the program is a quarter smaller. Runs of instructions that stand in many places
-        # become functions of their own, which on 64-bit ARM is so anyway.
+        # become functions of their own, which on 64-bit ARM is so anyway; and again, runs of calls of those.
         case "$target" in
-            armv7-*) own+=(-C target-feature=+thumb-mode -C llvm-args=-enable-machine-outliner=always) ;;
+            armv7-*)
+                own+=(-C target-feature=+thumb-mode -C llvm-args=-enable-machine-outliner=always)
+                own+=(-C llvm-args=-machine-outliner-reruns=3)
+                ;;
         esac
         options+=(--target "$target" --config "target.$target.rustflags=[$(printf '"%s",' "${own[@]}")]")
     done

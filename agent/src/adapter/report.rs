@@ -144,7 +144,7 @@ impl Reporter for Hub {
                 self.report.replace((**report).clone());
                 self.show(status(report));
             }
-            Event::Pull { image, .. } => tracing::trace!(image, "pulling"),
+            Event::Pull { image, .. } => tracing::debug!(image, "pulling"),
             Event::Step(step) => tracing::info!(step, "taking a step"),
             Event::Notice(text) => tracing::warn!("{text}"),
             Event::Outcome(outcome) => self.outcome(outcome),

@@ -3,10 +3,13 @@
 //! Refuses to show secrets, what is not text, and what is too long to be read. Limit: an old content that is not at
 //! hand is not shown either; whoever gathers the contents leaves out those that secrets went into.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use evenkeel_schema::path::AbsPath;
-use similar::TextDiff;
+use similar::DiffTag;
+use similar::algorithms::{Capture, Compact, Replace, myers};
 
 use super::{Action, Step};
 use crate::domain::desired::Contents;
@@ -106,13 +109,79 @@ pub fn unified(path: &AbsPath, old: Side<'_>, new: Side<'_>, shown: Shown) -> St
     } else {
         path.as_str()
     };
-    let diff = TextDiff::from_lines(old_text, new_text);
-    let whole = diff
-        .unified_diff()
-        .context_radius(CONTEXT)
-        .header(before, after)
-        .to_string();
-    bounded(&whole)
+    let changes = hunks(old_text, new_text);
+    if changes.is_empty() {
+        return changes;
+    }
+    bounded(&format!("--- {before}\n+++ {after}\n{changes}"))
+}
+
+/// What is different, with the lines around it. One algorithm, on one type: similar's own comparison of texts links each
+/// algorithm it has for each, a tenth of a megabyte.
+fn hunks(old: &str, new: &str) -> String {
+    let mut known = BTreeMap::new();
+    let mut of = |text| lines_of(text, &mut known);
+    let ((old, old_ids), (new, new_ids)) = (of(old), of(new));
+    let mut found = Compact::new(Replace::new(Capture::new()), &*old_ids, &*new_ids);
+    let Ok(()) = myers::diff(
+        &mut found,
+        &*old_ids,
+        0..old_ids.len(),
+        &*new_ids,
+        0..new_ids.len(),
+    );
+    let mut out = String::new();
+    for hunk in found.into_inner().into_inner().into_grouped_ops(CONTEXT) {
+        let (Some(first), Some(last)) = (hunk.first(), hunk.last()) else {
+            continue;
+        };
+        let removed = first.old_range().start..last.old_range().end;
+        let added = first.new_range().start..last.new_range().end;
+        let _ = writeln!(out, "@@ -{} +{} @@", place(&removed), place(&added));
+        for step in &hunk {
+            let (tag, removed, added) = step.as_tag_tuple();
+            match tag {
+                DiffTag::Equal => side(&mut out, ' ', &old[removed]),
+                DiffTag::Delete | DiffTag::Insert | DiffTag::Replace => {
+                    side(&mut out, '-', &old[removed]);
+                    side(&mut out, '+', &new[added]);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The lines of a text, each with its end, and a number for each: the same for the same line.
+fn lines_of<'a>(text: &'a str, known: &mut BTreeMap<&'a str, usize>) -> (Vec<&'a str>, Vec<usize>) {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let ids = lines
+        .iter()
+        .map(|line| {
+            let next = known.len();
+            *known.entry(*line).or_insert(next)
+        })
+        .collect();
+    (lines, ids)
+}
+
+/// The lines of a hunk, as its head names them.
+fn place(lines: &Range<usize>) -> String {
+    match lines.len() {
+        0 => format!("{},0", lines.start),
+        1 => (lines.start + 1).to_string(),
+        count => format!("{},{count}", lines.start + 1),
+    }
+}
+
+fn side(out: &mut String, mark: char, lines: &[&str]) {
+    for line in lines {
+        out.push(mark);
+        out.push_str(line);
+        if !line.ends_with('\n') {
+            out.push_str("\n\\ No newline at end of file\n");
+        }
+    }
 }
 
 const fn bytes(side: Side<'_>) -> Option<&[u8]> {
@@ -176,6 +245,42 @@ mod tests {
         assert_eq!(
             diff,
             "--- /etc/motd\n+++ /etc/motd\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n"
+        );
+    }
+
+    #[test]
+    fn changes_far_apart_stand_in_hunks_of_their_own() {
+        let old: String = (1..=30).map(|number| format!("{number}\n")).collect();
+        let new = old.replace("\n5\n", "\n5\nfive\n").replace("\n20\n", "\n");
+        let diff = unified(
+            &path(),
+            Side::Bytes(old.as_bytes()),
+            Side::Bytes(new.as_bytes()),
+            Shown::Yes,
+        );
+        assert_eq!(
+            diff,
+            "--- /etc/motd\n+++ /etc/motd\n\
+             @@ -3,6 +3,7 @@\n 3\n 4\n 5\n+five\n 6\n 7\n 8\n\
+             @@ -17,7 +18,6 @@\n 17\n 18\n 19\n-20\n 21\n 22\n 23\n"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_last_line_is_a_difference_that_is_seen() {
+        let diff = unified(
+            &path(),
+            Side::Bytes(b"a\nb"),
+            Side::Bytes(b"a\nb\n"),
+            Shown::Yes,
+        );
+        assert_eq!(
+            diff,
+            "--- /etc/motd\n+++ /etc/motd\n@@ -1,2 +1,2 @@\n a\n-b\n\\ No newline at end of file\n+b\n"
+        );
+        assert_eq!(
+            unified(&path(), Side::Bytes(b"a"), Side::Bytes(b"a"), Shown::Yes),
+            ""
         );
     }
 
