@@ -82,11 +82,15 @@ fn main() {
     machine.start("another");
     let why = machine.wait("the service to say that it cannot open it", |machine| {
         let log = machine.ask("journalctl --no-pager --boot --unit evenkeel --output cat")?;
-        let said = log
-            .lines()
-            .find(|line| line.contains("evenkeel-identity"))
-            .map(str::to_owned);
-        said.ok_or_else(|| format!("it does not say so: {log}"))
+        // The service manager's words, and the TPM's; of which credential they are, neither says.
+        let said = |word: &str| log.lines().find(|line| line.contains(word));
+        match (
+            said("integrity check failed"),
+            said("Failed to set up credentials"),
+        ) {
+            (Some(tpm), Some(manager)) => Ok(format!("{tpm}; {manager}")),
+            _ => Err(format!("it does not say so: {log}")),
+        }
     });
     println!("the same disk in a machine with another TPM: {why}");
     let status = machine.ask("evenkeel status 2>&1; true").unwrap();
