@@ -132,12 +132,9 @@ build() {
     for target in "${targets[@]}"; do
         local own=("${all[@]}")
         # Thumb-2: every ARMv7 has it, and the program is a quarter smaller. Runs of instructions that stand in many places
-        # become functions of their own, which on 64-bit ARM is so anyway; and again, runs of calls of those.
+        # become functions of their own, which on 64-bit ARM is so anyway. Once: done again over what came of it (-machine-outliner-reruns), the program crashes.
         case "$target" in
-            armv7-*)
-                own+=(-C target-feature=+thumb-mode -C llvm-args=-enable-machine-outliner=always)
-                own+=(-C llvm-args=-machine-outliner-reruns=3)
-                ;;
+            armv7-*) own+=(-C target-feature=+thumb-mode -C llvm-args=-enable-machine-outliner=always) ;;
         esac
         options+=(--target "$target" --config "target.$target.rustflags=[$(printf '"%s",' "${own[@]}")]")
     done
