@@ -49,8 +49,9 @@ esac
 case "$prefix" in
     /usr | /usr/local)
         units=$prefix/lib/systemd/system presets=$prefix/lib/systemd/system-preset tmpfiles=$prefix/lib/tmpfiles.d
+        rules=$prefix/lib/udev/rules.d
         ;;
-    *) units=/etc/systemd/system presets=/etc/systemd/system-preset tmpfiles=/etc/tmpfiles.d ;;
+    *) units=/etc/systemd/system presets=/etc/systemd/system-preset tmpfiles=/etc/tmpfiles.d rules=/etc/udev/rules.d ;;
 esac
 doc=$prefix/share/doc/evenkeel
 live=no
@@ -74,7 +75,7 @@ if [ "$uninstall" = yes ]; then
         rm -f "$destdir$units/${unit##*/}"
     done
     rm -f "$destdir$prefix/bin/evenkeel" "$destdir$prefix/share/man/man1/evenkeel.1" "$destdir$tmpfiles/evenkeel.conf" \
-        "$destdir$presets/80-evenkeel.preset"
+        "$destdir$presets/80-evenkeel.preset" "$destdir$rules/80-evenkeel.rules"
     rm -rf "$destdir$doc" "$destdir$prefix/lib/evenkeel"
     [ $live = no ] || systemctl daemon-reload
     say "removed; /etc/evenkeel, /etc/default/evenkeel and /var/lib/evenkeel are still there, and what runs runs on"
@@ -113,6 +114,9 @@ if [ "$systemd" = yes ]; then
     for unit in "$top"/systemd/evenkeel*; do
         put_unit "$unit" "$units/${unit##*/}"
     done
+    put_unit "$here/stick.sh" "$prefix/lib/evenkeel/stick"
+    chmod 755 "$destdir$prefix/lib/evenkeel/stick"
+    put 644 "$here/udev.rules" "$rules/80-evenkeel.rules"
     put 644 "$here/evenkeel.preset" "$presets/80-evenkeel.preset"
     put 644 "$here/tmpfiles.conf" "$tmpfiles/evenkeel.conf"
 fi

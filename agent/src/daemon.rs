@@ -8,6 +8,7 @@ mod levels;
 mod rollback;
 mod upgrade;
 
+use std::path::Path;
 use std::time::Duration;
 
 use evenkeel_schema::agent_config::NowPolicy;
@@ -23,6 +24,7 @@ use crate::port::clock::Clock as _;
 use crate::port::engine::Engine as _;
 use crate::port::journal::{Journal as _, Paused};
 use crate::port::reporter::{Event, Reporter as _};
+use crate::port::source::Source as _;
 use crate::schedule::{self, Jitter};
 use crate::select::Urgency;
 pub use asks::{Answer, Ask, Asked, Pass, Run, Signal};
@@ -170,7 +172,9 @@ impl<'a, W: World> Daemon<'a, W> {
         let first = urgency;
         let mut urgency = urgency;
         self.busy = true;
-        let mut waiting = std::mem::take(&mut self.waiting);
+        let from = self.waiting.first().and_then(|first| first.from.clone());
+        let mut waiting = self.who_waits_for(from.as_deref());
+        self.agent.world.source().turn_to(from.as_deref());
         self.hurry(&waiting);
         let mut passed = self.one(urgency, requests, signals).await;
         for _ in 1..MOST_AT_ONCE {
@@ -179,18 +183,20 @@ impl<'a, W: World> Daemon<'a, W> {
             }
             self.agent.interrupt.clear();
             // Only the first cycle is the asked one: what it put off stays off.
-            urgency = if self.waiting.is_empty() {
+            let mut joining = self.who_waits_for(from.as_deref());
+            urgency = if joining.is_empty() {
                 Urgency::Scheduled
             } else {
                 Urgency::Asked
             };
-            waiting.append(&mut self.waiting);
+            waiting.append(&mut joining);
             self.hurry(&waiting);
             passed = self.one(urgency, requests, signals).await;
         }
         self.agent.interrupt.clear();
         self.agent.session.haste.set(Haste::InTime);
         self.agent.session.locks.set(Locks::Heeded);
+        self.agent.world.source().turn_to(None);
         self.busy = false;
         self.pause_now();
         self.failures = match &passed.outcome {
@@ -217,6 +223,16 @@ impl<'a, W: World> Daemon<'a, W> {
             one.tell(&passed.outcome);
         }
         passed.outcome
+    }
+
+    /// Those who wait for a pass from this folder, or from the remotes; the others wait for the next one.
+    fn who_waits_for(&mut self, from: Option<&Path>) -> Vec<Waiting> {
+        let all = std::mem::take(&mut self.waiting);
+        let (these, others) = all
+            .into_iter()
+            .partition(|waiting| waiting.from.as_deref() == from);
+        self.waiting = others;
+        these
     }
 
     /// A person who waits for a pass may let it begin what is due later, or what an app does not want now.
@@ -288,7 +304,16 @@ impl<'a, W: World> Daemon<'a, W> {
                 });
                 return;
             }
-            Ask::Sync(_) | Ask::SyncPastLocks(_) => Answer::Failed {
+            Ask::SyncFrom(from, haste, locks) if haste == Haste::InTime || self.may_hurry() => {
+                self.waiting.push(Waiting {
+                    haste,
+                    locks,
+                    from: Some(from),
+                    ..Waiting::for_pass(reply)
+                });
+                return;
+            }
+            Ask::Sync(_) | Ask::SyncPastLocks(_) | Ask::SyncFrom(..) => Answer::Failed {
                 code: NOT_ALLOWED,
                 message: MAY_NOT_HURRY.to_owned(),
             },
@@ -371,6 +396,7 @@ impl<'a, W: World> Daemon<'a, W> {
                 },
                 Ask::Sync(_)
                 | Ask::SyncPastLocks(_)
+                | Ask::SyncFrom(..)
                 | Ask::History
                 | Ask::Rollback(_)
                 | Ask::Pause

@@ -35,7 +35,7 @@ pkg_postinst_ontarget:${PN}() {
     fi
 }
 
-FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/systemd ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/evenkeel"
+FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/systemd ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/udev ${nonarch_libdir}/evenkeel"
 CONFFILES:${PN} = "${sysconfdir}/default/evenkeel"
 # ssh remotes need an ssh client, containers an engine: the image's choice.
 RRECOMMENDS:${PN} = "ca-certificates"

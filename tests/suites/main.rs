@@ -10,6 +10,7 @@ mod arm;
 mod attacks;
 mod bad_input;
 mod booted;
+mod bundles;
 mod cli;
 mod converge;
 mod daemon;

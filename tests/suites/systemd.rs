@@ -116,7 +116,12 @@ fn security(text: &str, threshold: u32) -> Output {
 #[test]
 fn the_services_expose_no_more_than_they_are_allowed_to() {
     for name in units().iter().filter(|name| name.ends_with(".service")) {
-        let said = security(&unit(name), MOST_EXPOSED).expect_code(0);
+        // What it mounts has to be seen by the daemon, so it has no namespace of its own; the unit says so.
+        let most = match name.as_str() {
+            "evenkeel-stick@.service" => 55,
+            _ => MOST_EXPOSED,
+        };
+        let said = security(&unit(name), most).expect_code(0);
         let last = said.stdout.trim().lines().last().unwrap_or_default();
         println!("{name}: {last}");
     }

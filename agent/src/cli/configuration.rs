@@ -17,7 +17,7 @@ pub(super) fn configuration(args: &ConfigArgs) -> Result<AgentConfig, Failure> {
 }
 
 /// A repository on this machine as an address. What comes from there is verified like anything else.
-fn local_remote(dir: &Path) -> Result<String, Failure> {
+pub(super) fn local_remote(dir: &Path) -> Result<String, Failure> {
     let cannot = |why: &str| {
         Failure::usage(format!(
             "--from: {} is no git repository or published tree on this machine: {why}",

@@ -15,9 +15,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
+use super::report::receipt::{self, Receipt};
 use super::show;
 use crate::adapter::report::Hub;
-use crate::cycle::Haste;
+use crate::cycle::{Haste, Locks};
 use crate::daemon::{Answer, Ask, Asked};
 use crate::domain::resource::ServiceId;
 use crate::domain::revision::{CommitId, ContentId};
@@ -46,6 +47,15 @@ pub enum Request {
     SyncPastLocks {
         /// Whether it begins what is due later, too.
         haste: Haste,
+    },
+    /// One pass now, with a folder in place of the remotes.
+    SyncFrom {
+        /// Its absolute path.
+        dir: PathBuf,
+        /// Whether it begins what is due later, too.
+        haste: Haste,
+        /// Whether it passes over the update locks of apps.
+        locks: Locks,
     },
     /// What a pass would do.
     Plan,
@@ -94,6 +104,30 @@ pub enum Line {
 }
 
 impl Line {
+    /// The same answer, with what became of the receipt.
+    pub(super) fn with_receipt(self, receipt: &Receipt) -> Self {
+        match (self, receipt.told()) {
+            (
+                Self::Answer {
+                    code,
+                    text,
+                    mut json,
+                },
+                Some(told),
+            ) => {
+                if let Some(map) = json.as_object_mut() {
+                    map.insert("receipt".to_owned(), receipt.json());
+                }
+                Self::Answer {
+                    code,
+                    text: format!("{}\n{told}", text.trim_end()),
+                    json,
+                }
+            }
+            (line, _) => line,
+        }
+    }
+
     /// The same answer with another exit code, and the reason for it.
     pub(super) fn with_code(self, number: u8, why: &str) -> Self {
         match self {
@@ -171,13 +205,19 @@ pub fn close(state_dir: &Path) {
 }
 
 /// Serves until dropped. One connection is served at a time a task; all on this thread.
-pub async fn serve(listener: UnixListener, hub: Rc<Hub>, asks: mpsc::Sender<Asked>) {
+pub async fn serve(
+    listener: UnixListener,
+    hub: Rc<Hub>,
+    asks: mpsc::Sender<Asked>,
+    state_dir: PathBuf,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (hub, asks) = (Rc::clone(&hub), asks.clone());
+                let state_dir = state_dir.clone();
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = serve_one(stream, &hub, &asks).await {
+                    if let Err(error) = serve_one(stream, &hub, &asks, &state_dir).await {
                         tracing::debug!(%error, "a client at the socket went away");
                     }
                 });
@@ -190,7 +230,12 @@ pub async fn serve(listener: UnixListener, hub: Rc<Hub>, asks: mpsc::Sender<Aske
     }
 }
 
-async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) -> io::Result<()> {
+async fn serve_one(
+    stream: UnixStream,
+    hub: &Hub,
+    asks: &mpsc::Sender<Asked>,
+    state_dir: &Path,
+) -> io::Result<()> {
     use tokio::io::AsyncReadExt as _;
     let (read, mut write) = stream.into_split();
     let mut text = String::new();
@@ -205,7 +250,16 @@ async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) ->
             return send(&mut write, &failed(super::code::USAGE, message)).await;
         }
     };
+    let mut tree = None;
     let ask = match request {
+        Request::SyncFrom { dir, .. } if !dir.is_absolute() => {
+            let message = format!("{} is no absolute path", dir.display());
+            return send(&mut write, &failed(super::code::USAGE, message)).await;
+        }
+        Request::SyncFrom { dir, haste, locks } => {
+            tree = Some(dir.clone());
+            Ask::SyncFrom(dir, haste, locks)
+        }
         Request::Status => return send(&mut write, &status_line(hub)).await,
         Request::Sync => Ask::Sync(Haste::InTime),
         Request::SyncNow => Ask::Sync(Haste::Now),
@@ -235,7 +289,10 @@ async fn serve_one(stream: UnixStream, hub: &Hub, asks: &mpsc::Sender<Asked>) ->
                 }
             }
             answer = &mut answer => {
-                let line = answer.map_or_else(|_| going(), |answer| line_of(&answer, hub));
+                let mut line = answer.map_or_else(|_| going(), |answer| line_of(&answer, hub));
+                if let Some(tree) = &tree {
+                    line = line.with_receipt(&receipt::write(state_dir, hub, tree).await);
+                }
                 return send(&mut write, &line).await;
             }
         }

@@ -429,12 +429,14 @@ impl Entered {
         let renamed = renamed.or_else(|| machine::copied(&config.state_dir));
         let settings = settings(&config, &config_file, device.clone(), renamed)?;
         let state_dir = config.state_dir.clone();
+        let engine = BollardEngine::connect(&config.engine.socket, &device, &config.root)
+            .remembering(&config.state_dir)
+            .logging_in(credentials::registries(&config))
+            .restarting(config.engine.restart)
+            .carrying(source.carried());
         let world = Outside {
             source,
-            engine: BollardEngine::connect(&config.engine.socket, &device, &config.root)
-                .remembering(&config.state_dir)
-                .logging_in(credentials::registries(&config))
-                .restarting(config.engine.restart),
+            engine,
             files: RootedFiles::new(&config.root, &state),
             units: Systemctl::new(),
             journal,

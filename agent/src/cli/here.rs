@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{self, Line, Request};
 use super::device::{Device, Failure, Need, configuration};
 use super::reach::{Reached, reach};
+use super::report::receipt;
 use super::{ConfigArgs, code, fail, report, sync};
 use crate::cycle::Haste;
 use crate::daemon::{Answer, Ask, Asked, Daemon, Pass, Run};
@@ -71,7 +72,12 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     let (asks, mut requests) = mpsc::channel(16);
     let (signals, mut signalled) = mpsc::channel(4);
     let listener = control::listen(&device.state_dir)?;
-    tokio::task::spawn_local(control::serve(listener, Rc::clone(&device.hub), asks));
+    tokio::task::spawn_local(control::serve(
+        listener,
+        Rc::clone(&device.hub),
+        asks,
+        device.state_dir.clone(),
+    ));
     tokio::task::spawn_local(super::run::forward(signals)?);
     let hub = Rc::clone(&device.hub);
     tokio::task::spawn_local(async move { hub.feed(LONGER_EVERY, ask_for_longer).await });
@@ -81,6 +87,7 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
         Request::Status | Request::Sync => Ask::Sync(Haste::InTime),
         Request::SyncNow => Ask::Sync(Haste::Now),
         Request::SyncPastLocks { haste } => Ask::SyncPastLocks(*haste),
+        Request::SyncFrom { dir, haste, locks } => Ask::SyncFrom(dir.clone(), *haste, *locks),
         Request::Plan => Ask::Plan,
         Request::History => Ask::History,
         Request::Rollback { rev } => Ask::Rollback(rev.clone()),
@@ -104,7 +111,16 @@ async fn once(device: &Device, request: &Request) -> std::io::Result<Line> {
     if let Some(mut teller) = report::tell::Teller::of(device.config()) {
         teller.tell(&device.hub).await;
     }
-    let line = control::line_of(&answer, &device.hub);
+    let mut line = control::line_of(&answer, &device.hub);
+    if matches!(
+        request,
+        Request::Sync | Request::SyncNow | Request::SyncPastLocks { .. }
+    ) {
+        for folder in receipt::folders(device.config()) {
+            let receipt = receipt::write(&device.state_dir, &device.hub, &folder).await;
+            line = line.with_receipt(&receipt);
+        }
+    }
     Ok(match (&device.untrusted, request) {
         (Some(why), Request::Sync | Request::SyncNow | Request::SyncPastLocks { .. }) => {
             line.with_code(code::USAGE, why)

@@ -3,6 +3,7 @@
 pub mod adopt;
 mod again;
 pub mod approve;
+pub mod bundle;
 mod configuration;
 pub mod control;
 mod credentials;
@@ -121,6 +122,8 @@ enum Command {
     Promote(promote::Args),
     /// Make a static tree of a branch, for any web server, object store or CDN.
     Publish(publish::Args),
+    /// Make a static tree of a branch with its images, to carry by hand.
+    Bundle(bundle::Args),
     /// Say that a branch is alive: a signed commit that changes nothing.
     Heartbeat(heartbeat::Args),
     /// JSON Schema of the documents, for editors.
@@ -172,6 +175,7 @@ pub fn main() -> u8 {
         Command::Approve(args) => approve::run(&args),
         Command::Promote(args) => promote::run(&args),
         Command::Publish(args) => publish::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Trust(args) => trust::run(&args),

@@ -45,14 +45,6 @@ pub(super) fn enter_as_daemon(args: &ConfigArgs) -> Result<device::Entered, devi
     past_verbs(args, || device::enter(args, device::Need::Trust))
 }
 
-/// Opens the device in this process or not at all: a daemon is not asked. A verb that holds the lock for a moment is waited for.
-pub(super) fn open_here(
-    args: &ConfigArgs,
-    need: device::Need,
-) -> Result<device::Device, device::Failure> {
-    past_verbs(args, || device::open(args, need))
-}
-
 /// Tries for as long as somebody holds the lock who is no daemon.
 fn past_verbs<T>(
     args: &ConfigArgs,

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::reach::enter_as_daemon;
+use super::report::receipt;
 use super::stuck::{self, Woken};
 use super::{ConfigArgs, again, control, device, fail, report};
 use crate::adapter::report::Hub;
@@ -86,7 +87,12 @@ async fn serve(
     });
     let listen = || -> std::io::Result<()> {
         let listener = control::listen(&state_dir)?;
-        tokio::task::spawn_local(control::serve(listener, Rc::clone(&hub), asks.clone()));
+        tokio::task::spawn_local(control::serve(
+            listener,
+            Rc::clone(&hub),
+            asks.clone(),
+            state_dir.clone(),
+        ));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         again::forget();
         Ok(())
@@ -130,6 +136,11 @@ async fn serve(
     }
     if let Some(teller) = teller {
         tokio::task::spawn_local(teller.follow(Rc::clone(&hub)));
+    }
+    let folders = receipt::folders(device.config());
+    if !folders.is_empty() {
+        let following = receipt::follow(state_dir.clone(), folders, Rc::clone(&hub));
+        tokio::task::spawn_local(following);
     }
     let generations = Rc::new(device.generations(started));
     let telling = Rc::clone(&generations);

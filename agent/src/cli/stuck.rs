@@ -64,7 +64,9 @@ pub(super) async fn wait(
         tokio::select! {
             () = tokio::time::sleep_until(until) => return Woken::Again(None),
             Some(asked) = requests.recv() => match asked.ask {
-                Ask::Sync(_) | Ask::SyncPastLocks(_) => return Woken::Again(Some(asked)),
+                Ask::Sync(_) | Ask::SyncPastLocks(_) | Ask::SyncFrom(..) => {
+                    return Woken::Again(Some(asked));
+                }
                 Ask::Plan
                 | Ask::Adopt(..)
                 | Ask::History

@@ -1,13 +1,14 @@
 //! `evenkeel sync`: one pass now.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::configuration::local_remote;
 use super::control::{Line, Request};
 use super::device::{Failure, Need};
-use super::reach::open_here;
+use super::reach::{Reached, reach};
 use super::{ConfigArgs, answer, fail, here};
-use crate::cycle::Haste;
+use crate::cycle::{Haste, Locks};
 
 /// One pass now: asks the running daemon, or does it here where none runs.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// Take the branch from this git repository or published tree on this machine instead of source.url: a first revision that
-    /// came with an image, or one that was carried here by hand. It is verified like any other.
+    /// came with an image, or one that was carried here by hand, with its images where it has them. It is verified like any other.
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Do not wait for a window of agent.toml or for this device's turn in a rollout; only where agent.toml lets anybody do
@@ -42,32 +43,33 @@ pub fn run(args: &Args) -> u8 {
     };
     match &args.from {
         None => here::ask_or_do(&args.config, &request, args.json),
-        Some(from) => {
-            let config = ConfigArgs {
-                from: Some(from.clone()),
-                ..args.config.clone()
-            };
-            match here(&config, &request) {
-                Ok(line) => show(&line, args.json),
-                Err(failure) => failure.tell(),
-            }
-        }
+        Some(from) => match from_folder(args, from, &request) {
+            Ok(line) => show(&line, args.json),
+            Err(failure) => failure.tell(),
+        },
     }
 }
 
-/// A pass by this process alone: a running daemon has remotes of its own.
-fn here(config: &ConfigArgs, request: &Request) -> Result<Line, Failure> {
+/// A pass from a folder: by the running daemon, or here where none runs, with nothing else of [source] looked at.
+fn from_folder(args: &Args, from: &Path, request: &Request) -> Result<Line, Failure> {
+    let config = ConfigArgs {
+        from: Some(from.to_owned()),
+        ..args.config.clone()
+    };
     crate::telemetry::install(crate::telemetry::Format::Text);
-    let device = open_here(config, Need::Trust).map_err(|failure| {
-        if failure.is_busy() {
-            Failure::failed(format!(
-                "{failure}\nhint: --from works while no daemon runs: systemctl stop evenkeel"
-            ))
+    let asked = Request::SyncFrom {
+        dir: local_remote(from)?.into(),
+        haste: if args.now { Haste::Now } else { Haste::InTime },
+        locks: if args.override_locks {
+            Locks::Overridden
         } else {
-            failure
-        }
-    })?;
-    here::do_here(&device, request)
+            Locks::Heeded
+        },
+    };
+    match reach(&config, &asked, Need::Trust)? {
+        Reached::Answered(line) => Ok(line),
+        Reached::Opened(device) => here::do_here(&device, request),
+    }
 }
 
 /// Shows an answer, and gives back its code.

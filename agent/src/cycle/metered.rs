@@ -20,7 +20,7 @@ use super::Agent;
 use super::hold::Haste;
 use crate::domain::hold::{HeldBy, Hold};
 use crate::domain::metered::{Account, Link, MeteredReport, Spent};
-use crate::domain::outcome::PullProgress;
+use crate::domain::outcome::{AT_HAND, PullProgress};
 use crate::port::World;
 use crate::port::clock::Clock as _;
 use crate::port::source::Source as _;
@@ -271,14 +271,22 @@ impl<W: World> Agent<W> {
     }
 }
 
+/// What was read on this machine is not counted.
+fn over_a_network(progress: &PullProgress) -> impl Iterator<Item = &(u64, u64)> {
+    let parts = progress.iter().filter(|(part, _)| part.as_str() != AT_HAND);
+    parts.map(|(_, bytes)| bytes)
+}
+
 /// Bytes that came.
 pub(super) fn fetched(progress: &PullProgress) -> u64 {
-    progress.values().map(|(now, _)| now).sum()
+    over_a_network(progress).map(|(now, _)| now).sum()
 }
 
 /// Bytes that have to come, as far as it was told.
 pub(super) fn total(progress: &PullProgress) -> u64 {
-    progress.values().map(|(now, all)| now.max(all)).sum()
+    over_a_network(progress)
+        .map(|(now, all)| now.max(all))
+        .sum()
 }
 
 /// A size for people.

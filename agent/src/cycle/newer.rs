@@ -136,7 +136,8 @@ impl<W: World> Agent<W> {
         let mut known = self.session.report().revision.verified;
         let mut newer = Box::pin(self.newer_than(known));
         for image in images {
-            if let Some(hold) = self.holds_pull(image, purpose).await {
+            let is_at_hand = self.world.engine().is_at_hand(image).await;
+            if !is_at_hand && let Some(hold) = self.holds_pull(image, purpose).await {
                 return Err(Unpulled::Held(hold));
             }
             let left = self.left_for(purpose).await;
@@ -197,7 +198,9 @@ impl<W: World> Agent<W> {
                 Ok(()) => total(&layers),
                 Err(_) => fetched(&layers),
             };
-            self.count_pull(bytes).await;
+            if !is_at_hand || bytes > 0 {
+                self.count_pull(bytes).await;
+            }
             done?;
             if let Some(commit) = next {
                 return Err(Unpulled::Overtaken(commit));

@@ -1,5 +1,7 @@
 //! What is asked of the loop, and what it answers.
 
+use std::path::PathBuf;
+
 use tokio::sync::oneshot;
 
 use crate::cycle::trust_state::TrustState;
@@ -15,6 +17,8 @@ pub enum Ask {
     Sync(Haste),
     /// The same, past the update locks of apps.
     SyncPastLocks(Haste),
+    /// One pass now, with this folder in place of the remotes.
+    SyncFrom(PathBuf, Haste, Locks),
     /// What a pass would do.
     Plan,
     /// The deployments, newest first.
@@ -101,6 +105,8 @@ pub(super) struct Waiting {
     pub(super) done: Option<&'static str>,
     pub(super) haste: Haste,
     pub(super) locks: Locks,
+    /// The folder that is asked in place of the remotes.
+    pub(super) from: Option<PathBuf>,
 }
 
 impl Waiting {
@@ -110,6 +116,7 @@ impl Waiting {
             done: None,
             haste: Haste::InTime,
             locks: Locks::Heeded,
+            from: None,
         }
     }
 
@@ -120,6 +127,7 @@ impl Waiting {
             done: Some(done),
             haste: Haste::InTime,
             locks: Locks::Heeded,
+            from: None,
         }
     }
 

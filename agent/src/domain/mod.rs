@@ -10,6 +10,7 @@ pub mod history;
 pub mod hold;
 pub mod metered;
 pub mod observed;
+pub mod oci;
 pub mod outcome;
 pub mod published;
 pub mod resource;

@@ -290,5 +290,8 @@ impl Outcome {
     }
 }
 
+/// The part of [`PullProgress`] that was read on this machine, and came over no network.
+pub const AT_HAND: &str = "on this device";
+
 /// Progress of a pull: bytes so far and in all, by layer.
 pub type PullProgress = BTreeMap<String, (u64, u64)>;

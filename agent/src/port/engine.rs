@@ -120,7 +120,7 @@ pub trait Engine {
         adopted: &BTreeMap<String, ServiceId>,
     ) -> Result<EngineView, EngineError>;
 
-    /// Pulls an image by its digest and makes sure that it is complete on disk: one that is here, and not known to be whole, is
+    /// Gets an image by its digest, from the tree that the revision came from where that has it, else from its registry, and makes sure that it is complete on disk: one that is here, and not known to be whole, is
     /// looked into, and fetched anew where it is damaged. `progress` is called as it goes.
     ///
     /// # Errors
@@ -145,6 +145,9 @@ pub trait Engine {
     /// # Errors
     /// See [`EngineError`].
     async fn drop_image(&self, image: &str) -> Result<Dropped, EngineError>;
+
+    /// Whether an image that is not here lies on a folder of this machine: getting it takes nothing of a network.
+    async fn is_at_hand(&self, image: &ImageRef) -> bool;
 
     /// Makes a network for an app, with our labels.
     ///

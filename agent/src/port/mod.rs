@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod engine;
 pub mod files;
+pub mod images;
 pub mod journal;
 // For tests, those that simulate a fleet from another crate among them. Built by no profile that is shipped.
 #[cfg(any(test, debug_assertions))]

@@ -134,6 +134,10 @@ pub trait Source {
     /// Asks the remotes other than this one for their tips, and fetches those. The local tip stays.
     async fn others(&self, than: usize, whom: Whom) -> Vec<Sighting>;
 
+    /// From now on this folder on the device, a git repository or a published tree, is the one remote; with `None` what the
+    /// configuration names is again. The local store is the same.
+    fn turn_to(&self, dir: Option<&std::path::Path>);
+
     /// Bytes that came and went over a network since the start: what was read, and an estimate of what is around it.
     fn received(&self) -> u64;
 

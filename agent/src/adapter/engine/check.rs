@@ -54,15 +54,14 @@ impl BollardEngine {
     ) -> Result<Found, EngineError> {
         let client = self.client().await?;
         let inspected = self
-            .settle(
+            .call(
                 || format!("look at the image {image}"),
                 CALL,
-                &[404],
-                async { client.docker.inspect_image(image).await.map(Some) },
+                self.image(&client, image),
             )
             .await;
-        let layers = match inspected {
-            Ok(Some(found)) => found.root_fs.and_then(|root| root.layers),
+        let (name, layers) = match inspected {
+            Ok(Some((known_as, found))) => (known_as, found.root_fs.and_then(|root| root.layers)),
             Ok(None) => return Ok(Found::Gone),
             Err(down @ EngineError::Down { .. }) => return Err(down),
             Err(error) => return Ok(Found::Damaged(crate::domain::text::chain(&error))),
@@ -71,7 +70,7 @@ impl BollardEngine {
             return Ok(Found::Unsure("the engine names no layers of it".to_owned()));
         };
         let mut archive = Archive::default();
-        let mut saved = std::pin::pin!(client.docker.export_image(image));
+        let mut saved = std::pin::pin!(client.docker.export_image(&name));
         loop {
             match tokio::time::timeout(patience, saved.next()).await {
                 Err(_) => {

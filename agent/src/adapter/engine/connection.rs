@@ -6,7 +6,8 @@ use bollard::Docker;
 use bollard::errors::Error as ApiError;
 
 use super::judge::status;
-use super::{BollardEngine, CALL};
+use super::{BollardEngine, CALL, carried};
+use crate::domain::oci::Platform;
 use crate::port::engine::EngineError;
 
 /// Deadlines are ours, one a call: the client's own is set out of the way.
@@ -19,6 +20,8 @@ const OLDEST_API: (usize, usize) = (1, 40);
 pub(super) struct Client {
     pub(super) docker: Docker,
     pub(super) kind: Kind,
+    /// What its images run on.
+    pub(super) machine: Platform,
 }
 
 impl Client {
@@ -91,7 +94,12 @@ impl BollardEngine {
             } else {
                 Kind::Docker
             };
-            Ok::<_, ConnectError>(Client { docker, kind })
+            let machine = carried::machine(version.os, version.arch);
+            Ok::<_, ConnectError>(Client {
+                docker,
+                kind,
+                machine,
+            })
         };
         match tokio::time::timeout(CALL, connecting).await {
             Ok(Ok(client)) => {

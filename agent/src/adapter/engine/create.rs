@@ -55,7 +55,8 @@ impl BollardEngine {
         };
         let mut joined = endpoints(spec).into_iter();
         let first = joined.next();
-        let body = self.body(spec, first, &policy);
+        let mut body = self.body(spec, first, &policy);
+        body.image = Some(self.known_as(&client, spec.service.image.as_str()).await);
         let options = CreateContainerOptionsBuilder::default()
             .name(&spec.name)
             .platform(spec.service.platform.as_deref().unwrap_or_default())

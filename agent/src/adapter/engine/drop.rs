@@ -6,24 +6,24 @@
 use bollard::query_parameters::RemoveImageOptionsBuilder;
 
 use super::replace::other_name;
-use super::{BollardEngine, CALL, SLOW_CALL, judge};
+use super::{BollardEngine, CALL, SLOW_CALL, carried, judge};
 use crate::port::engine::{Dropped, EngineError};
 
 impl BollardEngine {
     pub(super) async fn drop_pulled(&self, image: &str) -> Result<Dropped, EngineError> {
         let client = self.client().await?;
         let found = self
-            .settle(
+            .call(
                 || format!("look at the image {image}"),
                 CALL,
-                &[404],
-                async { client.docker.inspect_image(image).await.map(Some) },
+                self.image(&client, image),
             )
             .await?;
-        let Some(found) = found else {
+        let Some((known_as, mut found)) = found else {
             self.forget_pulled(image);
             return Ok(Dropped::Gone);
         };
+        carried::forget_own_tag(&mut found, image);
         let claimed = other_name(&found, image).is_some_and(|other| !self.pulled.has(&other));
         if claimed {
             self.forget_pulled(image);
@@ -35,7 +35,7 @@ impl BollardEngine {
             .force(false)
             .noprune(false)
             .build();
-        let removed = client.docker.remove_image(image, Some(options), None);
+        let removed = client.docker.remove_image(&known_as, Some(options), None);
         match tokio::time::timeout(SLOW_CALL, removed).await {
             Ok(Err(error)) if judge::status(&error) == Some(409) => Ok(Dropped::InUse),
             Ok(Err(error)) if judge::status(&error) == Some(404) => {
@@ -55,6 +55,7 @@ impl BollardEngine {
     }
 
     fn forget_pulled(&self, image: &str) {
+        self.forget_taken(image);
         self.unlist(&self.settled, image);
         self.unlist(&self.pulled, image);
     }

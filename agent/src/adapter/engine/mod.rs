@@ -9,6 +9,7 @@
 //! in place, so its containers are made with the declared one (see `create`).
 
 mod adopt;
+mod carried;
 mod check;
 mod connection;
 mod create;
@@ -26,7 +27,7 @@ mod replace;
 mod states;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,6 +53,7 @@ use crate::domain::observed::{Checkup, EngineView, ObservedContainer, ObservedIm
 use crate::domain::outcome::PullProgress;
 use crate::domain::resource::ServiceId;
 use crate::port::engine::{Dropped, Engine, EngineError};
+use crate::port::images::Carried;
 
 /// The label that makes a thing ours: its value is the device's id.
 pub(super) const DEVICE: &str = "dev.evenkeel.device";
@@ -89,6 +91,12 @@ pub struct BollardEngine {
     looked: RefCell<BTreeMap<String, ObservedImage>>,
     known: RefCell<BTreeMap<String, replace::Known>>,
     restart: EngineRestart,
+    /// Where images may lie beside what is published.
+    carried: Option<Carried>,
+    /// Those that were taken from there.
+    taken: carried::Known,
+    /// The images that were asked for last, as they are declared.
+    looked_at: RefCell<BTreeSet<String>>,
 }
 
 impl BollardEngine {
@@ -116,6 +124,9 @@ impl BollardEngine {
             looked: RefCell::default(),
             known: RefCell::new(BTreeMap::new()),
             restart: EngineRestart::default(),
+            carried: None,
+            taken: carried::Known::default(),
+            looked_at: RefCell::default(),
         }
     }
 
@@ -131,6 +142,7 @@ impl BollardEngine {
     pub fn remembering(mut self, state_dir: &Path) -> Self {
         self.settled = listed::Listed::open(state_dir, "images");
         self.pulled = listed::Listed::open(state_dir, "images-pulled");
+        self.taken = carried::Known::open(state_dir.to_owned());
         self
     }
 
@@ -267,6 +279,10 @@ impl Engine for BollardEngine {
         self.drop_pulled(image).await
     }
 
+    async fn is_at_hand(&self, image: &ImageRef) -> bool {
+        self.lies_here(image).await
+    }
+
     async fn create_network(
         &self,
         name: &str,
@@ -372,7 +388,7 @@ impl Engine for BollardEngine {
                 let found = self.inspect(&client.docker, engine_id).await.ok();
                 match found.and_then(|found| found.config?.image) {
                     Some(image) => Err(self
-                        .image_behind(error, &image, replace::At::Starting)
+                        .image_behind(error, &self.declared_as(&image), replace::At::Starting)
                         .await),
                     None => Err(error),
                 }

@@ -141,6 +141,8 @@ impl BollardEngine {
             let seen = owned(Some(&volume.labels), device, in_use);
             view.volumes.insert(volume.name, seen);
         }
+        self.looked_at
+            .replace(images.iter().map(ToString::to_string).collect());
         let images: BTreeSet<&ImageRef> = images.iter().collect();
         let ids = self.image_ids(docker, &images).await?;
         for image in images {
@@ -151,14 +153,13 @@ impl BollardEngine {
             let found = match known {
                 Some(known) => Some(known),
                 None => self
-                    .settle(
+                    .call(
                         || format!("look at the image {image}"),
                         CALL,
-                        &[404],
-                        async { docker.inspect_image(image.as_str()).await.map(Some) },
+                        self.image(&client, image.as_str()),
                     )
                     .await?
-                    .map(observed_image),
+                    .map(|(_, found)| observed_image(found)),
             };
             if let Some(found) = found {
                 if !pull::is_id(image.as_str()) && !self.settled.has(image.as_str()) {

@@ -9,6 +9,7 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use evenkeel_schema::image::ImageRef;
 use futures_util::StreamExt as _;
 
+use super::carried::Taken;
 use super::{BollardEngine, CALL, Client};
 use crate::adapter::registry_auth::registry;
 use crate::domain::outcome::PullProgress;
@@ -44,14 +45,22 @@ enum PullError {
     Sync,
 }
 
+/// Neither where it was carried nor its registry gives an image.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}; nor does its registry give it")]
+struct NotTaken {
+    why: String,
+    #[source]
+    cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
 impl BollardEngine {
     async fn has(&self, image: &ImageRef) -> Result<bool, EngineError> {
         let client = self.client().await?;
-        let found = self.settle(
+        let found = self.call(
             || format!("look at the image {image}"),
             CALL,
-            &[404],
-            async { client.docker.inspect_image(image.as_str()).await.map(Some) },
+            self.image(&client, image.as_str()),
         );
         Ok(found.await?.is_some())
     }
@@ -74,7 +83,7 @@ impl BollardEngine {
         }
     }
 
-    /// Pulls what is not here.
+    /// Gets what is not here: from a tree that has it, or from its registry.
     pub(super) async fn pull_anew(
         &self,
         image: &ImageRef,
@@ -88,22 +97,64 @@ impl BollardEngine {
                 retry: Retry::Later,
                 cause: Box::new(cause),
             })?;
+        let not_taken = match self.take(image, progress).await? {
+            Taken::Loaded => {
+                self.settled.add(image.as_str());
+                return Ok(());
+            }
+            // Looked into before a container is made of it.
+            Taken::Here => {
+                // And it was not pulled here.
+                let noted = self.pulled.remove(image.as_str());
+                return noted.map_err(|cause| fail(image, Retry::Later, cause));
+            }
+            Taken::Nowhere => None,
+            Taken::Not(why) => {
+                tracing::warn!(
+                    "the image {image} cannot be taken from where it was carried: {why}"
+                );
+                Some(why)
+            }
+        };
         let client = self.client().await?;
-        self.stream(&client, image, progress).await?;
+        let pulled = self.stream(&client, image, progress).await;
+        match (pulled, not_taken) {
+            (Ok(()), _) => {}
+            (
+                Err(EngineError::Image {
+                    image,
+                    retry,
+                    cause,
+                }),
+                Some(why),
+            ) => {
+                let cause = Box::new(NotTaken { why, cause });
+                return Err(EngineError::Image {
+                    image,
+                    retry,
+                    cause,
+                });
+            }
+            (Err(error), _) => return Err(error),
+        }
         if !self.has(image).await? {
             return Err(fail(image, Retry::Later, PullError::Missing));
         }
         self.settle_image(image).await
     }
 
-    /// Engines unpack without waiting for the disk; a power cut after the switch must not find half an image.
+    /// It is whole, and on disk.
     pub(super) async fn settle_image(&self, image: &ImageRef) -> Result<(), EngineError> {
+        self.sync(image).await?;
+        self.settled.add(image.as_str());
+        Ok(())
+    }
+
+    /// Engines unpack without waiting for the disk; a power cut after the switch must not find half an image.
+    pub(super) async fn sync(&self, image: &ImageRef) -> Result<(), EngineError> {
         let synced = tokio::task::spawn_blocking(rustix::fs::sync);
         match tokio::time::timeout(SYNC, synced).await {
-            Ok(Ok(())) => {
-                self.settled.add(image.as_str());
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(fail(image, Retry::Later, PullError::Sync)),
         }
     }
@@ -185,11 +236,15 @@ pub(super) fn is_id(image: &str) -> bool {
     image.starts_with("sha256:")
 }
 
-fn fail(image: &ImageRef, retry: Retry, cause: PullError) -> EngineError {
+pub(super) fn fail(
+    image: &ImageRef,
+    retry: Retry,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> EngineError {
     EngineError::Image {
         image: image.to_string(),
         retry,
-        cause: Box::new(cause),
+        cause: cause.into(),
     }
 }
 

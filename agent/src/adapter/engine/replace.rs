@@ -14,11 +14,12 @@ use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuil
 use evenkeel_schema::image::ImageRef;
 use tokio::time::Instant;
 
+use super::carried::{self, Taken};
 use super::check::Found;
 use super::observe::is_ours;
 use super::pull::is_id;
 use super::{BollardEngine, CALL, Client, SLOW_CALL, judge, short};
-use crate::domain::outcome::PullProgress;
+use crate::domain::outcome::{AT_HAND, PullProgress};
 use crate::domain::text::chain;
 use crate::port::engine::{Engine as _, EngineError};
 
@@ -155,7 +156,7 @@ impl BollardEngine {
         let found = self
             .examine(name, super::pull::SILENCE, |read| {
                 bytes += read;
-                progress(&PullProgress::from([("check".to_owned(), (bytes, bytes))]));
+                progress(&PullProgress::from([(AT_HAND.to_owned(), (bytes, bytes))]));
             })
             .await?;
         let damage = match (found, unusable) {
@@ -202,16 +203,18 @@ impl BollardEngine {
             .call(
                 || format!("look at the image {image}"),
                 CALL,
-                client.docker.inspect_image(name),
+                self.image(&client, name),
             )
             .await;
-        let found = match inspected {
-            Ok(found) => found,
+        let (known_as, mut found) = match inspected {
+            Ok(Some(known)) => known,
             Err(down @ EngineError::Down { .. }) => return Err(down),
             // Too damaged to be told of; whether it may go the engine says.
-            Err(_) => ImageInspect::default(),
+            Ok(None) | Err(_) => (name.to_owned(), ImageInspect::default()),
         };
         let id = found.id.clone().unwrap_or_default();
+        // The tag that it was taken under is ours.
+        carried::forget_own_tag(&mut found, name);
         if let Some(other) = other_name(&found, name) {
             return Err(hindered(format!(
                 "it is called {other}, too, which is not ours: remove it by hand (`docker image rm`), and it is fetched anew"
@@ -254,7 +257,10 @@ impl BollardEngine {
             return Err(hindered(why.clone()));
         }
         // Asked first: nothing of what is here is pulled by this.
-        if let Err(error) = self.stream(&client, image, progress).await {
+        // One that lies on a folder here is read and compared when it is taken.
+        if !self.lies_here(image).await
+            && let Err(error) = self.stream(&client, image, progress).await
+        {
             return Err(hindered(format!(
                 "it cannot be fetched anew: {}",
                 chain(&error)
@@ -272,7 +278,7 @@ impl BollardEngine {
                 || format!("remove the damaged image {image}"),
                 SLOW_CALL,
                 &[404],
-                client.docker.remove_image(name, Some(options), None),
+                client.docker.remove_image(&known_as, Some(options), None),
             )
             .await;
         match removed {
@@ -281,7 +287,12 @@ impl BollardEngine {
             Err(error) => return Err(hindered(chain(&error))),
         }
         self.known.borrow_mut().remove(name);
-        self.stream(&client, image, progress).await?;
+        if !matches!(
+            self.take(image, progress).await?,
+            Taken::Loaded | Taken::Here
+        ) {
+            self.stream(&client, image, progress).await?;
+        }
         match self.examine(name, super::pull::SILENCE, |_| ()).await? {
             Found::Whole | Found::Unsure(_) => {
                 self.know(name, Known::Looked(Instant::now()));

@@ -39,10 +39,11 @@ impl GitSource {
     /// Gets files by the same ways as this source. Addresses without a scheme are below its first remote.
     #[must_use]
     pub fn downloads(&self) -> Arc<Download> {
-        let inner = Arc::clone(&self.inner);
+        let inner = Arc::clone(&self.home);
         Arc::new(
             move |address: &str, from: u64, stop: &AtomicBool, sink: &mut Sink<'_>| {
-                download(&inner, address, from, stop, sink)
+                let pieces = Pieces::until_stopped(stop).counted_by(&inner.meter);
+                download(&inner, address, from, pieces, sink)
             },
         )
     }
@@ -52,17 +53,13 @@ pub(super) fn refused(what: String) -> Fault {
     Fault::Answer(what)
 }
 
-fn download(
+pub(super) fn download(
     inner: &Inner,
     address: &str,
     from: u64,
-    stop: &AtomicBool,
+    pieces: Pieces<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<(), Failure> {
-    let pieces = Pieces {
-        meter: Some(&inner.meter),
-        ..Pieces::until_stopped(stop)
-    };
     if let Some(path) = address.strip_prefix("file://") {
         return pieces.of_file(Path::new(path), from, sink);
     }
@@ -163,6 +160,14 @@ impl<'a> Pieces<'a> {
             stop,
             until: Instant::now() + LONGEST,
             meter: None,
+        }
+    }
+
+    /// With what comes over a network counted there.
+    pub(super) fn counted_by(self, meter: &'a Meter) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
         }
     }
 

@@ -31,7 +31,7 @@ use crate::port::source::{Fetched, SourceError};
 /// kept in the journal, and each commit here is kept whole, with every blob.
 const RECENT: usize = 1;
 
-/// What a source works with.
+/// What a source works with. The store, and what guards it, is shared with the source that takes its place for a pass.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) remotes: Vec<Remote>,
@@ -44,21 +44,21 @@ pub(super) struct Inner {
     /// Packs of a published tree on their way.
     pub(super) incoming: PathBuf,
     /// What published trees last said.
-    pub(super) heads: Heads,
+    pub(super) heads: Arc<Heads>,
     pub(super) limits: Limits,
-    pub(super) client: SharedClient,
+    pub(super) client: Arc<SharedClient>,
     /// What all exchanges over a network take.
     pub(super) meter: Arc<Meter>,
     /// The files that every exchange by HTTP goes by.
     pub(super) files: TlsFiles,
     /// Held by the one fetch that runs.
-    pub(super) busy: Mutex<Memo>,
+    pub(super) busy: Arc<Mutex<Memo>>,
     /// Held for writing while the store is swapped.
-    pub(super) swap: RwLock<()>,
+    pub(super) swap: Arc<RwLock<()>>,
     /// Reading found damage: the next fetch clones anew.
-    pub(super) is_suspect: AtomicBool,
+    pub(super) is_suspect: Arc<AtomicBool>,
     /// Whether the leftovers of an unclean end were dealt with.
-    pub(super) is_settled: Mutex<bool>,
+    pub(super) is_settled: Arc<Mutex<bool>>,
 }
 
 /// What one fetch tells the next.

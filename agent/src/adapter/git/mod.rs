@@ -10,6 +10,7 @@
 //! 512 MiB, and one exchange 15 minutes; see [`Limits`].
 
 mod answer;
+mod carried;
 mod deepen;
 mod download;
 mod exchange;
@@ -47,7 +48,7 @@ use crate::domain::revision::{CommitId, TreeId};
 use crate::domain::storage::Storage;
 use crate::domain::tree::Tree;
 use crate::port::source::{Deepened, Fetched, RemoteHealth, Sighting, Source, SourceError, Whom};
-use fetch::{Inner, Memo};
+use fetch::Inner;
 use graph::Walk;
 use remote::Remote;
 use several::Health;
@@ -56,7 +57,10 @@ use tls::TlsFiles;
 /// A branch of a git remote.
 #[derive(Debug)]
 pub struct GitSource {
-    inner: Arc<Inner>,
+    /// What agent.toml names.
+    home: Arc<Inner>,
+    /// What is asked now.
+    current: Arc<RwLock<Arc<Inner>>>,
 }
 
 fn setup(what: String) -> SourceError {
@@ -109,30 +113,36 @@ impl GitSource {
             name.push(suffix);
             dir.with_file_name(name)
         };
+        let home = Arc::new(Inner {
+            health: Mutex::new(Health::new(remotes.len(), section.interval)),
+            remotes,
+            branch: section.branch.clone(),
+            fresh: beside(".new"),
+            old: beside(".old"),
+            incoming: beside(".incoming"),
+            heads: Arc::new(published::Heads::new(beside(".heads"))),
+            dir,
+            limits,
+            client: Arc::default(),
+            meter: Arc::default(),
+            files: TlsFiles {
+                ca: section.ca_file.clone(),
+                cert: section.client_cert.clone(),
+                key: section.client_key.clone(),
+            },
+            busy: Arc::default(),
+            swap: Arc::default(),
+            is_suspect: Arc::default(),
+            is_settled: Arc::default(),
+        });
         Ok(Self {
-            inner: Arc::new(Inner {
-                health: Mutex::new(Health::new(remotes.len(), section.interval)),
-                remotes,
-                branch: section.branch.clone(),
-                fresh: beside(".new"),
-                old: beside(".old"),
-                incoming: beside(".incoming"),
-                heads: published::Heads::new(beside(".heads")),
-                dir,
-                limits,
-                client: tls::SharedClient::default(),
-                meter: Arc::default(),
-                files: TlsFiles {
-                    ca: section.ca_file.clone(),
-                    cert: section.client_cert.clone(),
-                    key: section.client_key.clone(),
-                },
-                busy: Mutex::new(Memo::default()),
-                swap: RwLock::new(()),
-                is_suspect: AtomicBool::new(false),
-                is_settled: Mutex::new(false),
-            }),
+            current: Arc::new(RwLock::new(Arc::clone(&home))),
+            home,
         })
+    }
+
+    fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs blocking work, and stops it where the caller no longer waits or `deadline` has passed.
@@ -143,17 +153,17 @@ impl GitSource {
     ) -> Result<T, SourceError> {
         let interrupt = Arc::new(AtomicBool::new(false));
         let _stop = StopOnDrop(Arc::clone(&interrupt));
-        let inner = Arc::clone(&self.inner);
+        let inner = self.inner();
+        let asked = inner
+            .remotes
+            .first()
+            .map_or_else(String::new, Remote::shown);
         let job = tokio::task::spawn_blocking(move || work(&inner, &interrupt));
         match tokio::time::timeout(deadline, job).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => Err(store::broken("its worker ended", error)),
             Err(_) => Err(SourceError::Remote {
-                remote: self
-                    .inner
-                    .remotes
-                    .first()
-                    .map_or_else(String::new, Remote::shown),
+                remote: asked,
                 cause: Box::new(Fault::TooSlow(deadline)),
             }),
         }
@@ -161,12 +171,12 @@ impl GitSource {
 
     /// How long all the remotes together may take.
     fn patience(&self) -> Duration {
-        let limits = &self.inner.limits;
-        let remotes = u32::try_from(self.inner.remotes.len()).unwrap_or(u32::MAX);
+        let limits = &self.home.limits;
+        let remotes = u32::try_from(self.home.remotes.len()).unwrap_or(u32::MAX);
         let each = limits.fetch + limits.read + limits.connect;
         // With a cap on the rate a large pack takes longer, on purpose.
         let slow = self
-            .inner
+            .home
             .meter
             .rate()
             .map_or(0, |rate| limits.pack_bytes / rate);
@@ -262,15 +272,19 @@ impl Source for GitSource {
     }
 
     fn remotes(&self) -> Vec<RemoteHealth> {
-        self.inner.told()
+        self.inner().told()
+    }
+
+    fn turn_to(&self, dir: Option<&std::path::Path>) {
+        Self::turn_to(self, dir);
     }
 
     fn received(&self) -> u64 {
-        self.inner.meter.bytes()
+        self.home.meter.bytes()
     }
 
     fn cap_rate(&self, bytes_per_second: Option<u64>) {
-        self.inner.meter.cap(bytes_per_second);
+        self.home.meter.cap(bytes_per_second);
     }
 
     async fn others(&self, than: usize, whom: Whom) -> Vec<Sighting> {
@@ -406,19 +420,19 @@ impl Source for GitSource {
     }
 
     fn floor_ref(&self) -> Result<Option<Floor>, SourceError> {
-        self.inner
+        self.home
             .look(|inner| floor_ref::read(&inner.dir, &inner.limits))
     }
 
     fn set_floor_ref(&self, floor: &Floor) -> Result<(), SourceError> {
-        self.inner.settle()?;
+        self.home.settle()?;
         let _guard = self
-            .inner
+            .home
             .swap
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let repo = store::open(&self.inner.dir, &self.inner.limits)?;
-        floor_ref::write(&self.inner.dir, &repo, floor)
+        let repo = store::open(&self.home.dir, &self.home.limits)?;
+        floor_ref::write(&self.home.dir, &repo, floor)
     }
 }
 

@@ -7,14 +7,16 @@
 //! Refuses: a shallow or partial clone, a tip that is not beyond the one that the tree shows (unless told), another publish at
 //! work on the same tree.
 
+pub(super) mod images;
 mod line;
-mod tree;
+pub(super) mod tree;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use self::images::Gatherer;
 use self::line::Line;
 use self::tree::Out;
 use super::git::{Git, Stop, say, usage};
@@ -36,6 +38,11 @@ pub struct Args {
     /// How long packs stay after no head names them any more: for devices in the middle of a download, and caches on the way.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = evenkeel_schema::duration::parse)]
     pub keep: Duration,
+    /// Put the images that the branch's devices need into the tree, too, as an OCI image layout.
+    #[arg(long)]
+    pub images: bool,
+    #[command(flatten)]
+    choice: images::Choice,
     /// Publish it though the tree shows a commit that this branch does not contain: it was rewound on purpose.
     #[arg(long)]
     pub rewind: bool,
@@ -68,12 +75,33 @@ fn publish(args: &Args) -> Result<String, Stop> {
     let repo = args.repo.as_deref().unwrap_or(Path::new("."));
     let out = Out::open(&args.out)?;
     let mut all = Vec::new();
+    let mut gathered = Vec::new();
+    if !args.images && (!args.choice.platforms.is_empty() || args.choice.layout.is_some()) {
+        return Err(usage(
+            "--platform and --layout say which images: add --images",
+        ));
+    }
     for branch in &args.branches {
-        all.push(branch_into(repo, &out, branch, args.rewind)?);
+        let mut gatherer = None;
+        all.push(branch_into(repo, &out, branch, args.rewind, |tip| {
+            if args.images {
+                let images = images::of_commit(repo, tip, &[])?;
+                gatherer
+                    .insert(Gatherer::open(out.dir(), branch, &args.choice)?)
+                    .gather(&images)?;
+            }
+            Ok(())
+        })?);
+        if let Some(gatherer) = gatherer {
+            gathered.push(gatherer.finish(args.keep)?);
+        }
     }
     let swept = out.sweep(args.keep)?;
     if args.json {
-        let branches: Vec<_> = all.iter().map(json).collect();
+        let mut branches: Vec<_> = all.iter().map(json).collect();
+        for (branch, gathered) in branches.iter_mut().zip(&gathered) {
+            branch["images"] = gathered.json();
+        }
         let answer = serde_json::json!({ "out": args.out, "branches": branches, "swept": swept });
         return Ok(format!("{answer}\n"));
     }
@@ -81,10 +109,13 @@ fn publish(args: &Args) -> Result<String, Stop> {
     for one in &all {
         text.push_str(&told(one, &args.out));
     }
+    for one in &gathered {
+        text.push_str(&one.told());
+    }
     Ok(text)
 }
 
-fn json(one: &Published) -> serde_json::Value {
+pub(super) fn json(one: &Published) -> serde_json::Value {
     let Published { head, written } = one;
     serde_json::json!({
         "branch": head.branch,
@@ -97,7 +128,7 @@ fn json(one: &Published) -> serde_json::Value {
     })
 }
 
-fn told(one: &Published, out: &Path) -> String {
+pub(super) fn told(one: &Published, out: &Path) -> String {
     let Published { head, written } = one;
     match written {
         None => format!(
@@ -115,12 +146,13 @@ fn told(one: &Published, out: &Path) -> String {
     }
 }
 
-/// Publishes one branch.
+/// Publishes one branch. `before_shown` is told the tip before devices can see it: what they need with it is there first.
 pub(super) fn branch_into(
     repo: &Path,
     out: &Out,
     branch: &str,
     rewind: bool,
+    before_shown: impl FnOnce(&str) -> Result<(), Stop>,
 ) -> Result<Published, Stop> {
     let git = Git::repository(repo)?;
     whole(&git)?;
@@ -130,6 +162,7 @@ pub(super) fn branch_into(
         && head.tip.as_str() == tip
     {
         let head = head.clone();
+        before_shown(&tip)?;
         return Ok(Published {
             head,
             written: None,
@@ -176,6 +209,7 @@ pub(super) fn branch_into(
     let hash = git.ask(&["rev-parse", "--show-object-format"])?;
     let head = Head::new(fleet, branch.to_owned(), hash, line, snapshot)
         .ok_or_else(|| usage(format!("branch `{branch}` has no commit")))?;
+    before_shown(&tip)?;
     out.show(&head, before.as_ref())?;
     Ok(Published {
         head,

@@ -169,7 +169,7 @@ impl Out {
     }
 
     /// Removes packs that no head has named for so long; how many.
-    pub(super) fn sweep(&self, keep: Duration) -> Result<usize, Stop> {
+    pub(in crate::cli) fn sweep(&self, keep: Duration) -> Result<usize, Stop> {
         let wanted = self.wanted()?;
         let mut swept = 0;
         let entries =

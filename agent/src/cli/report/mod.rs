@@ -1,6 +1,7 @@
 //! `evenkeel report`: what this device says of itself, signed by its identity; and `report verify`, for who has the fleet
 //! repository.
 
+pub(super) mod receipt;
 pub(super) mod tell;
 pub(super) mod verify;
 

@@ -71,6 +71,8 @@ pub struct MemoryEngine {
     pulled: RefCell<BTreeSet<String>>,
     /// Images that were not synced yet, as the agent knows.
     unsettled: RefCell<BTreeSet<String>>,
+    /// Images that lie on a folder of the device.
+    pub(super) at_hand: RefCell<BTreeSet<String>>,
     /// Images that lost bytes.
     damaged: RefCell<BTreeSet<String>>,
     behaviours: RefCell<BTreeMap<String, Behaviour>>,
@@ -118,6 +120,7 @@ impl MemoryEngine {
             images: RefCell::default(),
             pulled: RefCell::default(),
             unsettled: RefCell::default(),
+            at_hand: RefCell::default(),
             damaged: RefCell::default(),
             behaviours: RefCell::default(),
             down: Cell::new(false),
@@ -149,6 +152,7 @@ impl MemoryEngine {
             images: self.images.clone(),
             pulled: self.pulled.clone(),
             unsettled: self.unsettled.clone(),
+            at_hand: self.at_hand.clone(),
             damaged: self.damaged.clone(),
             behaviours: self.behaviours.clone(),
             down: self.down.clone(),

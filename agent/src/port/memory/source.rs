@@ -54,6 +54,7 @@ pub(crate) struct MemorySource {
     /// What a question to a remote takes.
     pub(crate) poll_bytes: Cell<u64>,
     received: Cell<u64>,
+    turned_to: RefCell<Option<std::path::PathBuf>>,
     /// How often a history was read.
     pub(crate) histories: Cell<usize>,
 }
@@ -74,6 +75,7 @@ impl MemorySource {
             last: RefCell::default(),
             poll_bytes: Cell::new(0),
             received: Cell::new(0),
+            turned_to: RefCell::default(),
             histories: Cell::new(0),
         }
     }
@@ -94,6 +96,7 @@ impl MemorySource {
             last: RefCell::default(),
             poll_bytes: Cell::new(0),
             received: Cell::new(0),
+            turned_to: RefCell::default(),
             histories: Cell::new(0),
         }
     }
@@ -335,6 +338,10 @@ impl Source for MemorySource {
                 tip: self.ask(remote).ok().flatten(),
             })
             .collect()
+    }
+
+    fn turn_to(&self, dir: Option<&std::path::Path>) {
+        self.turned_to.replace(dir.map(std::path::Path::to_owned));
     }
 
     fn received(&self) -> u64 {

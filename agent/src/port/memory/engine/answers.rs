@@ -76,6 +76,10 @@ impl Engine for MemoryEngine {
         Ok(view)
     }
 
+    async fn is_at_hand(&self, image: &ImageRef) -> bool {
+        self.at_hand.borrow().contains(image.as_str())
+    }
+
     async fn pull(
         &self,
         image: &ImageRef,
