@@ -85,6 +85,18 @@ fn calls_with(count: usize, name: &str) -> Vec<String> {
         let found = world.engine().inspect(&id);
         (found["HostConfig"]["RestartPolicy"]["Name"] == "always").then_some(())
     });
+    // What is told of a network and of no container is seen by the next pass.
+    let network = &world.engine().networks(&world.device.settings.id)[0];
+    let (status, said) = world.engine().call(
+        "POST",
+        &format!("/networks/{network}/disconnect"),
+        Some(&serde_json::json!({ "Container": id, "Force": true })),
+    );
+    assert_eq!(status, 200, "{said}");
+    world.device.sync().expect_code(0);
+    let back = world.container("web0");
+    let networks = back["NetworkSettings"]["Networks"].as_object();
+    assert_eq!(networks.map(serde_json::Map::len), Some(1), "{back:#}");
     assert_eq!(daemon.stop(), Some(0));
     calls.into_iter().map(|call| call.path).collect()
 }

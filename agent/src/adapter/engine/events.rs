@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bollard::models::ContainerSummaryStateEnum as InList;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -47,9 +47,36 @@ pub(super) struct Events {
     /// Containers that were changed from here since the last rest.
     ours: RefCell<BTreeSet<String>>,
     /// As they were looked at while the engine tells.
-    seen: RefCell<BTreeMap<String, ObservedContainer>>,
+    seen: RefCell<BTreeMap<String, (ObservedContainer, InList)>>,
     /// How often a lost connection was tried again in a row.
     tries: Cell<u32>,
+}
+
+/// What a list says of a container, beside how long it has run. That it was taken off a network is told as an event of the
+/// network's, and seen here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InList {
+    state: Option<ContainerSummaryStateEnum>,
+    names: Vec<String>,
+    networks: Vec<(String, Option<String>)>,
+}
+
+impl InList {
+    pub(super) fn of(summary: &ContainerSummary) -> Self {
+        let networks = summary.network_settings.as_ref();
+        let networks = networks.and_then(|settings| settings.networks.as_ref());
+        let mut networks: Vec<_> = networks
+            .into_iter()
+            .flatten()
+            .map(|(name, end)| (name.clone(), end.network_id.clone()))
+            .collect();
+        networks.sort();
+        Self {
+            state: summary.state,
+            names: summary.names.clone().unwrap_or_default(),
+            networks,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -94,18 +121,10 @@ impl Events {
     }
 
     /// The container as it was looked at, where nothing was told of it since and the list says the same.
-    pub(super) fn known(
-        &self,
-        engine_id: &str,
-        state: Option<InList>,
-    ) -> Option<ObservedContainer> {
-        let known = self.seen.borrow().get(engine_id)?.clone();
-        let same = match known.state {
-            RunState::Running => state == Some(InList::RUNNING),
-            RunState::Exited(_) => state == Some(InList::EXITED),
-            RunState::Created | RunState::Paused | RunState::Restarting | RunState::Dead => false,
-        };
-        same.then_some(known)
+    pub(super) fn known(&self, engine_id: &str, listed: &InList) -> Option<ObservedContainer> {
+        let seen = self.seen.borrow();
+        let (known, before) = seen.get(engine_id)?;
+        (before == listed).then(|| known.clone())
     }
 
     /// Whether this, observed before, holds still, and its health says all that there is to say of it.
@@ -115,18 +134,27 @@ impl Events {
             Health::None | Health::Healthy => true,
             Health::Starting | Health::Unhealthy => false,
         };
-        says_all && self.seen.borrow().get(&one.engine_id) == Some(one)
+        let seen = self.seen.borrow();
+        says_all
+            && seen
+                .get(&one.engine_id)
+                .is_some_and(|(seen, _)| seen == one)
     }
 
     /// It was looked at. `kind` answers for the health only where it runs the tests itself.
-    pub(super) fn saw(&self, kind: Kind, one: &ObservedContainer) {
+    pub(super) fn saw(&self, kind: Kind, one: &ObservedContainer, listed: InList) {
         let told = match kind {
             Kind::Docker => true,
             Kind::Podman => one.health == Health::None,
         };
-        if told && self.listening.borrow().is_some() {
+        let lasts = match one.state {
+            RunState::Running => listed.state == Some(ContainerSummaryStateEnum::RUNNING),
+            RunState::Exited(_) => listed.state == Some(ContainerSummaryStateEnum::EXITED),
+            RunState::Created | RunState::Paused | RunState::Restarting | RunState::Dead => false,
+        };
+        if told && lasts && self.listening.borrow().is_some() {
             let mut seen = self.seen.borrow_mut();
-            seen.insert(one.engine_id.clone(), one.clone());
+            seen.insert(one.engine_id.clone(), (one.clone(), listed));
         }
     }
 

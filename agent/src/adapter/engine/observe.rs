@@ -11,6 +11,7 @@ use bollard::query_parameters::{ListImagesOptions, ListVolumesOptions};
 use evenkeel_schema::image::ImageRef;
 use evenkeel_schema::name::DeviceId;
 
+use super::events::InList;
 use super::{APP, BollardEngine, CALL, CONFIG, DEVICE, SERVICE, facts, pull};
 use crate::domain::observed::{
     EngineView, Health, ObservedContainer, ObservedImage, Owned, RunState,
@@ -68,6 +69,7 @@ impl BollardEngine {
         let mut networks_in_use = BTreeSet::new();
         let mut volumes_in_use = BTreeSet::new();
         for summary in list {
+            let listed = InList::of(&summary);
             let settings = summary.network_settings.and_then(|net| net.networks);
             networks_in_use.extend(settings.into_iter().flatten().map(|(name, _)| name));
             volumes_in_use.extend(
@@ -92,7 +94,7 @@ impl BollardEngine {
                 continue;
             };
             here.insert(engine_id.clone());
-            if let Some(known) = self.events.known(&engine_id, summary.state) {
+            if let Some(known) = self.events.known(&engine_id, &listed) {
                 view.containers.entry(service).or_default().push(known);
                 continue;
             }
@@ -107,7 +109,7 @@ impl BollardEngine {
                 .await?;
             if let Some(inspected) = inspected {
                 let seen = self.container(engine_id, &inspected);
-                self.events.saw(client.kind, &seen);
+                self.events.saw(client.kind, &seen, listed);
                 view.containers.entry(service).or_default().push(seen);
             }
         }
