@@ -16,8 +16,9 @@ use super::{LOAD, Options, Scene, Switchboard};
 const QUIET: Duration = Duration::from_secs(6);
 
 struct Play {
-    stage: Stage,
+    // Before the stage, so that nobody writes into a store that is being removed.
     fleet: Switchboard,
+    stage: Stage,
     interval: Duration,
     /// Requests a second, as measured before.
     capacity: Each<f64>,
