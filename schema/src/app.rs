@@ -7,16 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostics;
 use crate::document::{Place, Placed};
-use crate::name::ServiceName;
+use crate::name::{AppName, ServiceName};
 use crate::node::{Node, Value};
 use crate::path::{AbsPath, RepoPath};
 use crate::{decode, document};
 
 mod check;
+mod hooks;
 mod keys;
 
 pub use check::{Check, DEFAULT_CHECK_TIMEOUT, Expect, Probe};
-pub use keys::{CHECK, FILE, GATE, KEYS};
+pub use hooks::{Hook, HookEntry, Moment};
+pub use keys::{CHECK, FILE, GATE, HOOKS, KEYS};
 
 /// What a changed file makes happen. Written `restart:service:broker`, `signal:HUP:service:broker`,
 /// `restart:unit:chrony.service`, `reload:unit:chrony.service`.
@@ -163,6 +165,10 @@ pub struct App {
     pub lock: Option<AbsPath>,
     /// A lock that is held for longer is reported.
     pub max_hold: Option<Duration>,
+    /// Apps that come first.
+    pub requires: Vec<Placed<AppName>>,
+    /// What runs around a change.
+    pub hooks: Vec<HookEntry>,
 }
 
 /// One `[[files]]`.
@@ -207,6 +213,15 @@ pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
     let gate = decode::optional(node, "gate", out, gate);
     let lock = decode::optional(node, "lock", out, decode::parsed);
     let max_hold = decode::optional(node, "max_hold", out, positive);
+    let requires = decode::optional(node, "requires", out, |node, out| {
+        decode::list(node, out, |item, out| {
+            Some(Placed {
+                value: decode::parsed::<AppName>(item, out)?,
+                place: Place::of(item),
+            })
+        })
+    });
+    let hooks = decode::optional(node, "hooks", out, hooks::decode);
     let table = |name: &str| decode::field(node, name).cloned();
     App {
         files: files.unwrap_or_default(),
@@ -217,6 +232,8 @@ pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
         gate: gate.unwrap_or_default(),
         lock,
         max_hold,
+        requires: requires.unwrap_or_default(),
+        hooks: hooks.unwrap_or_default(),
     }
 }
 

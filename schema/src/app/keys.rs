@@ -40,6 +40,45 @@ pub const KEYS: &[Key] = &[
         Shape::Duration,
         "An update lock of the app that is held for longer is reported; 1d",
     ),
+    key(
+        "requires",
+        Shape::List(&Shape::Text),
+        "Apps of this device that are up before this one's containers begin, and that go after them",
+    ),
+    key(
+        "hooks",
+        Shape::Table(HOOKS),
+        "Services of this app that run once around a change, and not otherwise",
+    ),
+];
+
+/// The keys of the hooks.
+pub const HOOKS: &[Key] = &[
+    key(
+        "before_update",
+        Shape::Text,
+        "Runs before a change of the app; where it fails, nothing is changed, and the revision is put off",
+    ),
+    key(
+        "after_update",
+        Shape::Text,
+        "Runs once the changed app was healthy through its soak; where it fails, the device goes back",
+    ),
+    key(
+        "on_failure",
+        Shape::Text,
+        "Runs where the change was found unhealthy, before the device goes back",
+    ),
+    key(
+        "before_rollback",
+        Shape::Text,
+        "Of the revision gone back to: runs once what changes was stopped, before it is put back",
+    ),
+    key(
+        "deadline",
+        Shape::Duration,
+        "How long each of them may take; 2m",
+    ),
 ];
 
 /// The keys of one file.

@@ -10,7 +10,7 @@ use super::parts::{
 use super::read::Bare;
 use super::{
     Condition, DEFAULT_NETWORK, Mount, Network, NetworkMode, Restart, Service, ServiceNetwork,
-    Volume, healthcheck, keys, mounts, ports, read, resource, shell, units,
+    Volume, healthcheck, keys, mounts, ports, read, resource, shell, strategy, units,
 };
 use crate::diagnostic::Diagnostics;
 use crate::image::ImageRef;
@@ -189,6 +189,7 @@ fn service(node: &Node, out: &mut Diagnostics) -> Option<Service> {
 }
 
 fn finish(service: &mut Service, node: &Node, out: &mut Diagnostics) {
+    strategy::judge(node, service, out);
     if service.network_mode.is_some() {
         if !service.networks.is_empty() {
             node.error(

@@ -454,8 +454,8 @@ pub const LIMITS: &[Key] = &[
 pub const UPDATE_CONFIG: &[Key] = &[
     key(
         "order",
-        Shape::Words(&["stop-first"]),
-        "Which container goes first",
+        Shape::Words(super::strategy::ORDERS),
+        "Which container goes first: `stop-first`, `start-first` (the new one is healthy before the old one stops), or `recreate` (the old one is gone before the new one is made)",
     ),
     refused(
         "parallelism",
@@ -528,7 +528,19 @@ pub const VOLUME: &[Key] = &[
     key("external", Shape::Bool, "It exists already and is not ours"),
     key("name", Shape::Text, "A name instead of `<app>_<key>`"),
     key("labels", SCALARS, "Labels"),
+    key(
+        "on_remove",
+        Shape::Words(super::resource::ON_REMOVE),
+        "What happens to its data when no revision at the branch's tip declares it any more; keep. In compose.yaml: `x-evenkeel: {on_remove: delete}`",
+    ),
 ];
+
+/// What may stand under `x-evenkeel` in a volume.
+pub const VOLUME_EXTENSION: &[Key] = &[key(
+    "on_remove",
+    Shape::Words(super::resource::ON_REMOVE),
+    "What happens to its data when it is no longer declared; keep",
+)];
 
 /// The keys of a whole compose.yaml.
 pub const COMPOSE: &[Key] = &[

@@ -25,6 +25,7 @@ mod read;
 mod resource;
 mod shape;
 mod shell;
+mod strategy;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -35,7 +36,11 @@ pub use healthcheck::Healthcheck;
 pub use keys::known_keys;
 pub use mounts::{BindOptions, DeviceMapping, Mount, Selinux, TmpfsOptions, VolumeOptions};
 pub use ports::{Port, PortMode, Protocol};
-pub use resource::{Ipam, IpamPool, Network, Volume, decode_networks, decode_volumes};
+pub use resource::{
+    Ipam, IpamPool, Network, Volume, VolumeExtension, VolumeOnRemove, decode_networks,
+    decode_volumes,
+};
+pub use strategy::UpdateOrder;
 
 const fn is_false(value: &bool) -> bool {
     !*value
@@ -495,12 +500,4 @@ pub struct Limits {
 pub struct UpdateConfig {
     /// Which container goes first.
     pub order: UpdateOrder,
-}
-
-/// Compose's `deploy.update_config.order`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum UpdateOrder {
-    /// The old one stops before the new one starts.
-    #[serde(rename = "stop-first")]
-    StopFirst,
 }

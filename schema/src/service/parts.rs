@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     Condition, Dependency, Deploy, Limits, Logging, NetworkMode, Resources, ServiceNetwork, Ulimit,
-    UpdateConfig, UpdateOrder, keys, read, resource, units,
+    UpdateConfig, keys, read, resource, strategy, units,
 };
 use crate::diagnostic::Diagnostics;
 use crate::name::ServiceName;
@@ -199,19 +199,7 @@ pub(super) fn update_config(node: &Node, out: &mut Diagnostics) -> Option<Update
     let mut found = None;
     for field in read::fields(node, keys::UPDATE_CONFIG, "deploy.update_config", out) {
         match field.name {
-            "order" => {
-                if matches!(&field.node.value, Value::String(text) if text == "start-first") {
-                    field.node.error_with_help(
-                        out,
-                        "`deploy.update_config.order: start-first` is not supported by this version",
-                        "use `stop-first`, or leave it out",
-                    );
-                } else if read::word(field.node, "order", &["stop-first"], out).is_some() {
-                    found = Some(UpdateConfig {
-                        order: UpdateOrder::StopFirst,
-                    });
-                }
-            }
+            "order" => found = strategy::order(field.node, out),
             _ => read::unread(&field, out),
         }
     }

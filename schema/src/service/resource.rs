@@ -91,6 +91,48 @@ pub struct Volume {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What Compose has no key for.
+    #[serde(
+        default,
+        rename = "x-evenkeel",
+        skip_serializing_if = "VolumeExtension::says_nothing"
+    )]
+    pub extension: VolumeExtension,
+}
+
+/// What Compose has no key for, as a volume of app.toml or under `x-evenkeel` in compose.yaml. No part of what the volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct VolumeExtension {
+    /// What happens to its data when it is no longer declared.
+    #[serde(default)]
+    pub on_remove: VolumeOnRemove,
+}
+
+impl VolumeExtension {
+    fn says_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens to a volume that is no longer declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeOnRemove {
+    /// It stays, with its data.
+    #[default]
+    Keep,
+    /// It goes, with its data.
+    Delete,
+}
+
+/// The words of `on_remove`.
+pub(super) const ON_REMOVE: &[&str] = &["keep", "delete"];
+
+fn on_remove(node: &Node, out: &mut Diagnostics) -> VolumeOnRemove {
+    match read::word(node, "on_remove", ON_REMOVE, out).as_deref() {
+        Some("delete") => VolumeOnRemove::Delete,
+        Some(_) | None => VolumeOnRemove::Keep,
+    }
 }
 
 /// Runs `decode` for each entry whose key is a name.
@@ -120,7 +162,9 @@ fn external_alone(node: &Node, external: bool, what: &str, out: &mut Diagnostics
         return;
     }
     for entry in node.entries() {
-        if !matches!(entry.key.as_str(), "external" | "name") && !entry.key.starts_with("x-") {
+        let says_more = matches!(entry.key.as_str(), "external" | "name")
+            || (entry.key.starts_with("x-") && entry.key != "x-evenkeel");
+        if !says_more {
             out.error_with_help(
                 &node.file,
                 entry.key_at,
@@ -228,7 +272,13 @@ pub fn decode_volumes(node: &Node, out: &mut Diagnostics) -> BTreeMap<ServiceNam
                 }
                 "name" => volume.name = name(&field, &what, out),
                 "labels" => volume.labels = parts::labels(field.node, out),
+                "on_remove" => volume.extension.on_remove = on_remove(field.node, out),
                 _ => read::unread(&field, out),
+            }
+        }
+        if let Some(ours) = node.get("x-evenkeel") {
+            for field in read::fields(ours, keys::VOLUME_EXTENSION, "x-evenkeel", out) {
+                volume.extension.on_remove = on_remove(field.node, out);
             }
         }
         external_alone(node, volume.external, "volume", out);

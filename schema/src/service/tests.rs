@@ -162,8 +162,25 @@ fn every_mistake_is_told_and_says_what_would_be_right() {
         (json!({"deploy": {"replicas": 3}}), "other than 1"),
         (json!({"deploy": {"placement": {}}}), "not supported"),
         (
-            json!({"deploy": {"update_config": {"order": "start-first"}}}),
-            "`stop-first`",
+            json!({"deploy": {"update_config": {"order": "newest-first"}}}),
+            "stop-first, start-first, recreate",
+        ),
+        (
+            json!({"ports": ["8080:80"], "deploy": {"update_config": {"order": "start-first"}}}),
+            "publishes port 8080 of the host",
+        ),
+        (
+            json!({"container_name": "web", "deploy": {"update_config": {"order": "start-first"}}}),
+            "the fixed name `web`",
+        ),
+        (
+            json!({"network_mode": "host", "deploy": {"update_config": {"order": "start-first"}}}),
+            "the host's network",
+        ),
+        (
+            json!({"networks": {"default": {"ipv4_address": "10.0.0.7"}},
+                   "deploy": {"update_config": {"order": "start-first"}}}),
+            "the fixed address 10.0.0.7",
         ),
         (json!({"volumes": ["./x:/y"]}), "[[files]]"),
         (json!({"volumes": ["~/x:/y"]}), "relative"),
