@@ -93,7 +93,12 @@ impl<W: World> Agent<W> {
                 }
                 journal.append(&record(DeploymentResult::Good, &why, steps))?;
                 let ledger = journal.ledger();
-                self.settle_inventory(&prepared.resolved.state, &prepared.plan, &ledger.inventory)?;
+                self.settle_inventory(
+                    &prepared.resolved.state,
+                    &prepared.plan,
+                    &prepared.observed,
+                    &ledger.inventory,
+                )?;
                 if let Some(good) = ledger.last_good() {
                     // Arms the restart policies, and finds everything else in place.
                     self.keep(good, &Why::AtTip).await?;

@@ -1,14 +1,16 @@
 //! What is ours: written down before a thing becomes so, and settled once it is as declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::service::VolumeOnRemove;
 
 use super::{Agent, CycleError};
 use crate::domain::desired::DesiredState;
 use crate::domain::history::{Adopted, Inventory, OwnedFile};
+use crate::domain::observed::{ObservedState, RunState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
-use crate::plan::{Action, Plan, container};
+use crate::plan::{self, Action, Plan, container};
 use crate::port::World;
 use crate::port::journal::Journal as _;
 
@@ -31,6 +33,17 @@ impl<W: World> Agent<W> {
             });
         }
         next.services.extend(services_of(state));
+        let before = std::mem::take(&mut next.order);
+        next.order = plan::order(state);
+        let earlier = before.into_iter().filter(|id| !next.order.contains(id));
+        next.order.extend(earlier.collect::<Vec<_>>());
+        next.volumes.extend(
+            ending_volumes(state)
+                .filter(|(_, ends)| *ends == VolumeOnRemove::Delete)
+                .map(|(name, _)| name),
+        );
+        // What is made anew has not ended yet.
+        next.done.retain(|id, _| !is_made(plan, id));
         if next != *current {
             self.world.journal().set_inventory(&next)?;
         }
@@ -42,6 +55,7 @@ impl<W: World> Agent<W> {
         &self,
         state: &DesiredState,
         plan: &Plan,
+        observed: &ObservedState,
         current: &Inventory,
     ) -> Result<(), CycleError> {
         let files = state
@@ -67,6 +81,9 @@ impl<W: World> Agent<W> {
                 plan,
                 &self.world.journal().ledger().inventory.adopted,
             ),
+            order: plan::order(state),
+            volumes: kept_in_mind(state, plan, &current.volumes),
+            done: jobs_done(state, plan, observed, &current.done),
         };
         if next != *current {
             self.world.journal().set_inventory(&next)?;
@@ -93,6 +110,7 @@ fn settled(
             Action::RemoveContainer { engine_id: gone } => gone == engine_id,
             Action::CreateNetwork { .. }
             | Action::RemoveNetwork
+            | Action::RemoveVolume
             | Action::CreateVolume { .. }
             | Action::WriteFile { .. }
             | Action::SetMetadata { .. }
@@ -115,6 +133,70 @@ fn settled(
             (engine_id.clone(), Adopted { service, config })
         })
         .collect()
+}
+
+/// The volumes that a state declares, and what becomes of each once it does not.
+fn ending_volumes(state: &DesiredState) -> impl Iterator<Item = (String, VolumeOnRemove)> {
+    plan::declared_volumes(state).map(|(name, volume)| (name, volume.extension.on_remove))
+}
+
+/// The volumes that go with their declaration: those declared so, and those declared so before that were not removed yet.
+fn kept_in_mind(state: &DesiredState, plan: &Plan, before: &BTreeSet<String>) -> BTreeSet<String> {
+    let declared: BTreeMap<String, VolumeOnRemove> = ending_volumes(state).collect();
+    let is_removed = |name: &String| {
+        plan.steps.iter().any(|step| {
+            step.action == Action::RemoveVolume && step.resource == ResourceId::Volume(name.clone())
+        })
+    };
+    let earlier = before
+        .iter()
+        .filter(|name| !declared.contains_key(*name) && !is_removed(name));
+    let ending = declared
+        .iter()
+        .filter(|(_, ends)| **ends == VolumeOnRemove::Delete)
+        .map(|(name, _)| name);
+    earlier.chain(ending).cloned().collect()
+}
+
+/// The jobs that ended well as they are declared.
+fn jobs_done(
+    state: &DesiredState,
+    plan: &Plan,
+    observed: &ObservedState,
+    before: &BTreeMap<ServiceId, String>,
+) -> BTreeMap<ServiceId, String> {
+    let containers = match &observed.engine {
+        Seen::Present(view) => Some(&view.containers),
+        Seen::Absent | Seen::Unknown(_) => None,
+    };
+    plan::order(state)
+        .into_iter()
+        .filter(|id| {
+            let app = state.apps.get(&id.app);
+            app.is_some_and(|app| app.may_end(&id.service)) && !is_made(plan, id)
+        })
+        .filter_map(|id| {
+            let config = container::spec(state, &id)?.config;
+            let ended = containers
+                .and_then(|all| all.get(&id))
+                .into_iter()
+                .flatten()
+                .any(|one| {
+                    one.state == RunState::Exited(0) && one.config.as_ref() == Some(&config)
+                });
+            (ended || before.get(&id) == Some(&config)).then_some((id, config))
+        })
+        .collect()
+}
+
+/// Whether a plan makes this service's container.
+fn is_made(plan: &Plan, id: &ServiceId) -> bool {
+    plan.steps.iter().any(|step| {
+        matches!(
+            step.action,
+            Action::CreateContainer { .. } | Action::RecreateContainer { .. }
+        ) && step.resource == ResourceId::Service(id.clone())
+    })
 }
 
 fn replaces(plan: &Plan, path: &AbsPath) -> bool {

@@ -149,7 +149,7 @@ impl<W: World> Agent<W> {
             .map(|blocked| format!("{}: {}", blocked.resource, blocked.why))
             .collect();
         if plan.steps.is_empty() {
-            self.settle_inventory(state, plan, &ledger.inventory)?;
+            self.settle_inventory(state, plan, observed, &ledger.inventory)?;
             return Ok(Kept {
                 steps: 0,
                 blocked,
@@ -198,7 +198,8 @@ impl<W: World> Agent<W> {
         let steps = run.taken.len();
         blocked.extend(self.mend_images(state, &damaged).await);
         if blocked.is_empty() {
-            self.settle_inventory(state, plan, &self.world.journal().ledger().inventory)?;
+            let inventory = self.world.journal().ledger().inventory;
+            self.settle_inventory(state, plan, observed, &inventory)?;
         } else {
             self.world.files().sweep(&written_paths(plan));
         }
@@ -493,6 +494,7 @@ fn touches_services(plan: &Plan) -> bool {
         | Action::RestartContainer { .. } => true,
         Action::CreateNetwork { .. }
         | Action::RemoveNetwork
+        | Action::RemoveVolume
         | Action::CreateVolume { .. }
         | Action::WriteFile { .. }
         | Action::SetMetadata { .. }

@@ -91,13 +91,17 @@ impl<W: World> Agent<W> {
         why: &Why,
     ) -> Excluded {
         let violations = self.limited(state).violations;
+        let mut left = Left::of(
+            state,
+            violations.iter().map(|violation| &violation.resource),
+        );
+        if matches!(why, Why::AtTip) {
+            left = left.ending_volumes();
+        }
         let elsewhere = self.session.report().revision.applied.as_ref() != Some(good.commit());
         Excluded {
             all: matches!(why, Why::Pinned(_)) && elsewhere && !violations.is_empty(),
-            left: Left::of(
-                state,
-                violations.iter().map(|violation| &violation.resource),
-            ),
+            left,
             violations,
         }
     }

@@ -13,7 +13,7 @@ use crate::domain::history::{Deployment, DeploymentResult, Inventory, Ledger, Un
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::outcome::{AppStatus, ConditionType, ServiceStatus};
 use crate::domain::resource::ServiceId;
-use crate::plan::Mode;
+use crate::plan::{Mode, container};
 use crate::port::World;
 use crate::port::engine::Engine as _;
 use crate::port::files::Files as _;
@@ -126,7 +126,7 @@ impl<W: World> Agent<W> {
         for (name, app) in &desired.apps {
             let mut services = Vec::new();
             let mut state = "Healthy";
-            for (service, declared) in &app.services {
+            for (service, declared) in app.standing() {
                 let id = ServiceId {
                     app: name.clone(),
                     service: service.clone(),
@@ -149,9 +149,12 @@ impl<W: World> Agent<W> {
                         .map_or(container.health, |checkup| checkup.health),
                     None => Health::None,
                 };
-                let done = container.is_some_and(|container| {
-                    container.state == RunState::Exited(0) && is_job(declared.restart)
-                });
+                let may_end = app.may_end(service);
+                let is_remembered = || container.is_none() && self.has_done(desired, &id);
+                let done = may_end
+                    && (is_remembered()
+                        || container
+                            .is_some_and(|container| container.state == RunState::Exited(0)));
                 let running =
                     container.is_some_and(|container| container.state == RunState::Running);
                 let keeps_ending =
@@ -162,7 +165,7 @@ impl<W: World> Agent<W> {
                 } else if health == Health::Unhealthy || !(running || done) {
                     state = "Degraded";
                     bad.push(id.to_string());
-                } else if health == Health::Starting {
+                } else if health == Health::Starting || (running && app.is_awaited(service)) {
                     starting.push(id.to_string());
                     if state == "Healthy" {
                         state = "Progressing";
@@ -172,7 +175,7 @@ impl<W: World> Agent<W> {
                     name: service.to_string(),
                     container: container.map(|container| container.name.clone()),
                     state: container.map_or_else(
-                        || "absent".to_owned(),
+                        || if done { "done" } else { "absent" }.to_owned(),
                         |container| run_state(&container.state),
                     ),
                     health: match health {
@@ -217,6 +220,16 @@ impl<W: World> Agent<W> {
         };
         self.session.says(&self.world, ConditionType::Healthy, says);
         wellness
+    }
+
+    /// Whether this job, as it is declared, is known to have ended well.
+    pub(super) fn has_done(&self, desired: &DesiredState, id: &ServiceId) -> bool {
+        let done = self.world.journal().ledger().inventory.done;
+        let app = desired.apps.get(&id.app);
+        app.is_some_and(|app| app.may_end(&id.service))
+            && done.get(id).is_some_and(|config| {
+                container::spec(desired, id).is_some_and(|spec| spec.config == *config)
+            })
     }
 
     /// The containers that run only between one end and the next.
@@ -275,14 +288,6 @@ pub(super) enum Wellness {
     Unwell(String),
     /// The engine could not be asked.
     Unknown,
-}
-
-fn is_job(restart: evenkeel_schema::service::Restart) -> bool {
-    use evenkeel_schema::service::Restart;
-    match restart {
-        Restart::No | Restart::OnFailure(_) => true,
-        Restart::Always | Restart::UnlessStopped => false,
-    }
 }
 
 fn run_state(state: &RunState) -> String {

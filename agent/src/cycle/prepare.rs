@@ -402,6 +402,7 @@ fn made_of(plan: &Plan) -> impl Iterator<Item = &ImageRef> {
         }
         Action::CreateNetwork { .. }
         | Action::RemoveNetwork
+        | Action::RemoveVolume
         | Action::CreateVolume { .. }
         | Action::WriteFile { .. }
         | Action::SetMetadata { .. }
@@ -451,6 +452,7 @@ pub(super) fn written_paths(plan: &Plan) -> BTreeSet<AbsPath> {
             Action::WriteFile { path, .. } => Some(path.clone()),
             Action::CreateNetwork { .. }
             | Action::RemoveNetwork
+            | Action::RemoveVolume
             | Action::CreateVolume { .. }
             | Action::SetMetadata { .. }
             | Action::RemoveFile { .. }

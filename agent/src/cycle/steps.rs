@@ -212,6 +212,7 @@ impl<'a, W: World> Run<'a, W> {
                     .await?;
             }
             Action::RemoveNetwork => engine.remove_network(&name_of(&step.resource)).await?,
+            Action::RemoveVolume => engine.remove_volume(&name_of(&step.resource)).await?,
             Action::CreateVolume {
                 app,
                 key,

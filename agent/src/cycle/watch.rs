@@ -93,7 +93,7 @@ impl<W: World> Agent<W> {
     async fn sample(&self, state: &DesiredState, observed: &ObservedState) -> Sample {
         let mut services = BTreeMap::new();
         for (app, desired) in &state.apps {
-            for (service, declared) in &desired.services {
+            for (service, declared) in desired.standing() {
                 let id = ServiceId {
                     app: app.clone(),
                     service: service.clone(),
@@ -103,6 +103,9 @@ impl<W: World> Agent<W> {
                     Seen::Absent => Seen::Absent,
                     Seen::Present(view) => {
                         match view.containers.get(&id).and_then(|all| all.first()) {
+                            None if self.has_done(state, &id) => {
+                                Seen::Present(ServiceSample::done())
+                            }
                             None => Seen::Absent,
                             Some(container) => {
                                 match self.world.engine().health(container, declared).await {

@@ -168,6 +168,15 @@ pub struct Inventory {
     /// Containers that a person had us adopt, by the engine's id: an engine changes no labels of one that is there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adopted: BTreeMap<String, Adopted>,
+    /// The services in the order in which they begin: what is no longer declared goes in the reverse of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<ServiceId>,
+    /// Volumes, by their names in the engine, that were declared to go once they are declared no more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub volumes: BTreeSet<String>,
+    /// Jobs that ended well, with the hash of what they were made from: not run again where their container is removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub done: BTreeMap<ServiceId, String>,
 }
 
 /// A container that was here before, and is ours because a person said so.

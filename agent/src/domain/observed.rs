@@ -85,7 +85,7 @@ pub struct Owned {
     pub app: Option<String>,
     /// The hash of its declaration that we put on it as a label.
     pub config: Option<String>,
-    /// How many containers use it, where the engine tells (networks).
+    /// Whether a container uses it; a volume: one that is not ours.
     pub in_use: bool,
 }
 

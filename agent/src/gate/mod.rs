@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use evenkeel_schema::name::{AppName, ServiceName};
-use evenkeel_schema::service::{Condition, Restart, Service};
+use evenkeel_schema::service::{Restart, Service};
 
 use crate::domain::baseline::{Ailment, Baseline};
 use crate::domain::desired::{DesiredApp, DesiredState};
@@ -62,6 +62,18 @@ pub struct ServiceSample {
 }
 
 impl ServiceSample {
+    /// A job that has ended well, and whose container is gone since.
+    #[must_use]
+    pub fn done() -> Self {
+        Self {
+            state: RunState::Exited(0),
+            health: Health::None,
+            said: None,
+            started_at: String::new(),
+            oom_killed: false,
+        }
+    }
+
     /// A sample of a container, with its health as asked.
     #[must_use]
     pub fn of(container: &ObservedContainer, checkup: Checkup) -> Self {
@@ -235,7 +247,7 @@ impl Gate {
         };
         let mut not_yet = None;
         let mut unknown = None;
-        for (service, declared) in &app.declared.services {
+        for (service, declared) in app.declared.standing() {
             let id = ServiceId {
                 app: name.clone(),
                 service: service.clone(),
@@ -245,7 +257,7 @@ impl Gate {
                 continue;
             }
             let ends = self.ends.entry(id.clone()).or_default();
-            let may_end = may_end(&app.declared, service, declared);
+            let may_end = may_end(&app.declared, service);
             match sample.services.get(&id) {
                 Some(Seen::Present(seen)) => {
                     match judge(&id, declared, may_end, seen, before, ends, revive) {
@@ -311,27 +323,24 @@ impl Gate {
     }
 }
 
-/// Whether a service that ends well has done what it is for.
+/// What an end, and a run, of a service mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MayEnd {
-    Yes,
+    /// It runs on.
     No,
+    /// It may end well.
+    Yes,
+    /// Another service waits for it to end well: until then it has not done what it is for.
+    Must,
 }
 
-/// A job may end: its policy says so, or another service waits for its end.
-fn may_end(app: &DesiredApp, name: &ServiceName, declared: &Service) -> MayEnd {
-    let is_awaited = || {
-        app.services.values().any(|other| {
-            other
-                .depends_on
-                .get(name)
-                .is_some_and(|dependency| dependency.condition == Condition::Completed)
-        })
-    };
-    match declared.restart {
-        Restart::No | Restart::OnFailure(_) => MayEnd::Yes,
-        Restart::Always | Restart::UnlessStopped if is_awaited() => MayEnd::Yes,
-        Restart::Always | Restart::UnlessStopped => MayEnd::No,
+fn may_end(app: &DesiredApp, name: &ServiceName) -> MayEnd {
+    if app.is_awaited(name) {
+        MayEnd::Must
+    } else if app.may_end(name) {
+        MayEnd::Yes
+    } else {
+        MayEnd::No
     }
 }
 
@@ -362,13 +371,16 @@ fn judge(
         (RunState::Running, None | Some(Ailment::Unhealthy)) if seen.oom_killed => {
             Look::NotYet(format!("in service {id} something was killed for memory"))
         }
+        (RunState::Running, None) if may_end == MayEnd::Must => Look::NotYet(format!(
+            "service {id} has not ended yet, which others wait for"
+        )),
         (RunState::Running, Some(Ailment::Unhealthy | Ailment::KeepsEnding)) => Look::Well,
         (RunState::Running, _) => match seen.health {
             Health::None | Health::Healthy => Look::Well,
             Health::Starting => Look::NotYet(unwell(id, "not healthy yet", seen)),
             Health::Unhealthy => Look::NotYet(unwell(id, "unhealthy", seen)),
         },
-        (RunState::Exited(0), _) if may_end == MayEnd::Yes => Look::Well,
+        (RunState::Exited(0), _) if may_end != MayEnd::No => Look::Well,
         (RunState::Exited(_) | RunState::Restarting, Some(Ailment::KeepsEnding)) => {
             revive.push(id.clone());
             Look::Well

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use evenkeel_schema::service::Condition;
 use proptest::prelude::*;
 
 fn state(restart: Restart, checks: usize) -> DesiredState {

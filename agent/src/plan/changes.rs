@@ -104,19 +104,13 @@ pub(super) fn steps(
     left: &Left,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (app, declared) in &desired.apps {
-        for service in compose::start_order(&declared.services) {
-            let id = ServiceId {
-                app: app.clone(),
-                service,
-            };
-            if let Some(because) = services.restarts.get(&id) {
-                steps.push(Step {
-                    resource: ResourceId::Service(id.clone()),
-                    action: Action::RestartContainer { id },
-                    because: because.clone(),
-                });
-            }
+    for id in compose::order(desired) {
+        if let Some(because) = services.restarts.get(&id) {
+            steps.push(Step {
+                resource: ResourceId::Service(id.clone()),
+                because: because.clone(),
+                action: Action::RestartContainer { id },
+            });
         }
     }
     let mut signals: BTreeMap<(ServiceId, String), &AbsPath> = BTreeMap::new();

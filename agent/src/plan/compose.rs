@@ -3,14 +3,16 @@
 //!
 //! Limits: none of its own; what a declaration may say is the schema's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use evenkeel_schema::name::ServiceName;
 use evenkeel_schema::path::AbsPath;
-use evenkeel_schema::service::{Condition, Mount, Service};
+use evenkeel_schema::service::{Mount, Service, Volume, VolumeExtension};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::domain::desired::{DesiredApp, DesiredState};
+use crate::domain::resource::ServiceId;
 use crate::domain::revision::ContentId;
 
 /// Drops what says nothing (null, false, empty), so that a hash does not change because a newer agent knows one more
@@ -33,6 +35,14 @@ fn prune(value: &mut Value) -> bool {
     }
 }
 
+/// The hash of a volume's declaration: when it ends is no part of what it is.
+pub(super) fn volume_hash(volume: &Volume) -> String {
+    config_hash(&Volume {
+        extension: VolumeExtension::default(),
+        ..volume.clone()
+    })
+}
+
 /// The hash of a network's or volume's declaration that its label carries.
 pub(super) fn config_hash<T: Serialize>(declaration: &T) -> String {
     let mut value = serde_json::to_value(declaration)
@@ -41,16 +51,6 @@ pub(super) fn config_hash<T: Serialize>(declaration: &T) -> String {
     ContentId::of(value.to_string().as_bytes())
         .as_str()
         .to_owned()
-}
-
-/// Whether another service waits for this one to end well.
-pub(super) fn is_awaited(services: &BTreeMap<ServiceName, Service>, name: &ServiceName) -> bool {
-    services.values().any(|service| {
-        service
-            .depends_on
-            .get(name)
-            .is_some_and(|dependency| dependency.condition == Condition::Completed)
-    })
 }
 
 /// Sources of a service's bind mounts.
@@ -73,19 +73,44 @@ pub(super) fn mounted_volumes(service: &Service) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Services in the order in which they start: dependencies first, then by name. A cycle (which the schema refuses)
-/// does not lose a service: what is in it comes last, by name.
-pub(super) fn start_order(services: &BTreeMap<ServiceName, Service>) -> Vec<ServiceName> {
-    let mut order: Vec<ServiceName> = Vec::with_capacity(services.len());
-    let mut left: Vec<&ServiceName> = services.keys().collect();
+/// What has dependencies, in the order in which it begins: dependencies first, then by name. A cycle (which is refused
+/// where it is declared) loses nothing: what is in it comes last, by name.
+fn in_order<'n, N: Ord, D: Iterator<Item = &'n N>>(
+    all: BTreeSet<&'n N>,
+    needs: impl Fn(&'n N) -> D,
+) -> Vec<&'n N> {
+    let mut order: Vec<&N> = Vec::with_capacity(all.len());
+    let mut left: Vec<&N> = all.iter().copied().collect();
     while !left.is_empty() {
-        let free = left.iter().position(|name| {
-            services[*name]
-                .depends_on
-                .keys()
-                .all(|needed| !services.contains_key(needed) || order.contains(needed))
-        });
-        order.push(left.remove(free.unwrap_or(0)).clone());
+        let free = left
+            .iter()
+            .position(|name| needs(name).all(|needed| !all.contains(needed) || order.contains(&needed)));
+        order.push(left.remove(free.unwrap_or(0)));
     }
     order
+}
+
+/// The services of an app in the order in which they start. Hooks are none of them.
+pub(super) fn start_order(app: &DesiredApp) -> Vec<&ServiceName> {
+    in_order(app.standing().map(|(name, _)| name).collect(), |name| {
+        app.services[name].depends_on.keys()
+    })
+}
+
+/// Every service of a state in the order in which it starts: apps after those that they require.
+#[must_use]
+pub fn order(desired: &DesiredState) -> Vec<ServiceId> {
+    let apps = in_order(desired.apps.keys().collect(), |app| {
+        desired.apps[app].requires.iter()
+    });
+    apps.into_iter()
+        .flat_map(|app| {
+            start_order(&desired.apps[app])
+                .into_iter()
+                .map(|service| ServiceId {
+                    app: app.clone(),
+                    service: service.clone(),
+                })
+        })
+        .collect()
 }

@@ -9,10 +9,11 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use evenkeel_schema::app::OnChange;
-use evenkeel_schema::service::{Mount, Network, Service, Volume, print};
+use evenkeel_schema::service::{Deploy, Mount, Network, Service, UpdateOrder, Volume, print};
 use serde_json::json;
 
 pub use compare::{Difference, differences};
@@ -108,14 +109,37 @@ fn config_hash(
                 .and_then(|network| network.name.as_ref())
         })
         .collect();
-    let canonical = json!({
-        "service": service,
+    let mut canonical = json!({
+        "service": without_order(service),
         "files": mounted,
         "networks": networks,
     });
+    if app.is_hook(&id.service) {
+        // A service that was a hook has not run yet.
+        canonical["hook"] = json!(true);
+    }
     ContentId::of(canonical.to_string().as_bytes())
         .as_str()
         .to_owned()
+}
+
+/// A service as far as its container is concerned: how it takes the old one's place is no part of it. (`stop-first` has always
+/// counted: what was made with it stays.)
+fn without_order(service: &Service) -> Cow<'_, Service> {
+    match service.update_order() {
+        UpdateOrder::StopFirst => Cow::Borrowed(service),
+        UpdateOrder::StartFirst | UpdateOrder::Recreate => {
+            let mut plain = service.clone();
+            plain.deploy = plain.deploy.and_then(|deploy| {
+                let deploy = Deploy {
+                    update_config: None,
+                    ..deploy
+                };
+                (deploy != Deploy::default()).then_some(deploy)
+            });
+            Cow::Owned(plain)
+        }
+    }
 }
 
 fn names(file: &DesiredFile, id: &ServiceId) -> bool {

@@ -80,7 +80,7 @@ fn device(state: &DesiredState) -> (ObservedState, Inventory) {
         foreign(&mut view, &blocked.resource);
     }
     for (app, declared) in &state.apps {
-        for (name, service) in &declared.services {
+        for (name, service) in declared.standing() {
             let id = ServiceId {
                 app: app.clone(),
                 service: name.clone(),

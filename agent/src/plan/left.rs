@@ -15,6 +15,17 @@ use crate::domain::resource::{ResourceId, ServiceId};
 pub struct Left {
     resources: BTreeSet<ResourceId>,
     joined: BTreeSet<String>,
+    volumes: Volumes,
+}
+
+/// What becomes of the volumes that are declared no more, and were declared to go then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Volumes {
+    /// They stay for now: what is kept may be on its way to somewhere else.
+    #[default]
+    Stay,
+    /// They go.
+    End,
 }
 
 impl Left {
@@ -27,6 +38,7 @@ impl Left {
         let mut left = Self {
             resources: resources.into_iter().cloned().collect(),
             joined: BTreeSet::new(),
+            volumes: Volumes::Stay,
         };
         for (app, declared) in &desired.apps {
             for (service, declaration) in &declared.services {
@@ -70,6 +82,18 @@ impl Left {
     /// Whether a network is not made again, because a container that is left joins it.
     pub(super) fn joins(&self, network: &str) -> bool {
         self.joined.contains(network)
+    }
+
+    /// The same, and the volumes that were declared to go with their declaration go.
+    #[must_use]
+    pub fn ending_volumes(mut self) -> Self {
+        self.volumes = Volumes::End;
+        self
+    }
+
+    /// Whether volumes go.
+    pub(super) fn ends_volumes(&self) -> bool {
+        self.volumes == Volumes::End
     }
 
     /// Whether nothing is left.

@@ -27,7 +27,9 @@ use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::Inventory;
 use crate::domain::observed::{EngineView, ObservedState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
+pub use compose::order;
 pub use left::Left;
+pub use networks_volumes::declared_volumes;
 use services::Services;
 pub use text::short;
 
@@ -97,6 +99,8 @@ pub enum Action {
         /// Hash of the declaration.
         config: String,
     },
+    /// Remove a volume of ours, with its data.
+    RemoveVolume,
     /// Write a file (staged before), keeping a copy of what a person made.
     WriteFile {
         /// The file.
@@ -187,7 +191,8 @@ pub enum Action {
 /// The order of the steps: containers that go away (dependants first); networks that are made again; networks and
 /// volumes that are made; files in the way of a declared one; files written, by path; containers made, made again and
 /// started (by app, dependencies first, then by name); restarts, signals and units that changed files ask for; restart
-/// policies; networks that are no longer declared; files that are no longer declared.
+/// policies; networks that are no longer declared, and volumes that go with their declaration; files that are no longer
+/// declared.
 #[must_use]
 pub fn plan(
     desired: &DesiredState,
@@ -232,7 +237,7 @@ pub fn plan_leaving(
             return plan;
         }
     };
-    let infrastructure = networks_volumes::plan(desired, view, left);
+    let infrastructure = networks_volumes::plan(desired, view, inventory, left);
     let services = services::plan(&services::Question {
         desired,
         view,

@@ -353,6 +353,7 @@ impl Device {
             Action::Unit(OnChange::RestartService(_) | OnChange::SignalService { .. })
             | Action::CreateNetwork { .. }
             | Action::RemoveNetwork
+            | Action::RemoveVolume
             | Action::CreateVolume { .. } => {
                 panic!("{step}: an action that does not fit its resource")
             }
@@ -388,6 +389,17 @@ impl Device {
                     .volumes
                     .insert(name.clone(), owned(app.as_str(), config));
                 assert_eq!(before, None, "{name} is there already");
+            }
+            (ResourceId::Volume(name), Action::RemoveVolume) => {
+                assert!(
+                    self.inventory.volumes.contains(name),
+                    "{name} was not declared to go"
+                );
+                let before = self.view().volumes.remove(name);
+                assert!(
+                    before.is_some_and(|volume| volume.app.is_some()),
+                    "{name} is not ours"
+                );
             }
             (_, _) => panic!("{step}: nothing that a plan does"),
         }

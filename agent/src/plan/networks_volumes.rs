@@ -1,7 +1,7 @@
 //! Networks and volumes: what the declared containers join and mount, and nothing more.
 //!
-//! Owns which of them are made, made again and removed. A volume holds a person's data: it is never removed and never
-//! made again, so a changed declaration of one is blocked. Refuses to use what is not ours unless it is declared
+//! Owns which of them are made, made again and removed. A volume holds a person's data: it is removed only where it was
+//! declared to go with its declaration, and never made again, so a changed declaration of one is blocked. Refuses to use what is not ours unless it is declared
 //! `external`.
 //!
 //! Limit: a network that is no longer declared, but that a foreign container still uses, stays until that is gone.
@@ -14,6 +14,7 @@ use evenkeel_schema::service::{Network, Volume, print};
 use super::container::spec;
 use super::{Action, Blocked, Left, Step, compose};
 use crate::domain::desired::{DesiredApp, DesiredState};
+use crate::domain::history::Inventory;
 use crate::domain::observed::{EngineView, Owned};
 use crate::domain::resource::{ResourceId, ServiceId};
 
@@ -32,8 +33,14 @@ pub(super) struct Infrastructure {
     pub(super) blocked: Vec<Blocked>,
 }
 
-pub(super) fn plan(desired: &DesiredState, view: &EngineView, left: &Left) -> Infrastructure {
+pub(super) fn plan(
+    desired: &DesiredState,
+    view: &EngineView,
+    inventory: &Inventory,
+    left: &Left,
+) -> Infrastructure {
     let mut found = Infrastructure::default();
+    let mut mounted = BTreeSet::new();
     let mut wanted = BTreeSet::new();
     for (app, declared) in &desired.apps {
         let (networks, volumes) = used(desired, app, declared);
@@ -50,6 +57,7 @@ pub(super) fn plan(desired: &DesiredState, view: &EngineView, left: &Left) -> In
             if !left.has(&ResourceId::Volume(name.clone())) {
                 found.volume(view, app, &name, &key, &volume);
             }
+            mounted.insert(name);
         }
     }
     for (name, owned) in &view.networks {
@@ -63,7 +71,30 @@ pub(super) fn plan(desired: &DesiredState, view: &EngineView, left: &Left) -> In
             });
         }
     }
+    mounted.extend(declared_volumes(desired).map(|(name, _)| name));
+    if left.ends_volumes() {
+        let ending = inventory.volumes.iter().filter(|name| {
+            let seen = view.volumes.get(*name);
+            !mounted.contains(*name) && seen.is_some_and(|seen| seen.app.is_some() && !seen.in_use)
+        });
+        found.prunings.extend(ending.map(|name| Step {
+            resource: ResourceId::Volume(name.clone()),
+            action: Action::RemoveVolume,
+            because: "no longer declared, and declared to go then".to_owned(),
+        }));
+    }
     found
+}
+
+/// The volumes that a state declares as its own, by their names in the engine.
+pub fn declared_volumes(desired: &DesiredState) -> impl Iterator<Item = (String, &Volume)> {
+    desired.apps.iter().flat_map(|(app, declared)| {
+        declared
+            .volumes
+            .iter()
+            .filter(|(_, volume)| !volume.external)
+            .map(|(key, volume)| (print::volume_name(app, key, volume), volume))
+    })
 }
 
 type ByName<T> = BTreeMap<String, (String, T)>;
@@ -213,7 +244,7 @@ impl Infrastructure {
             }
             return;
         }
-        let config = compose::config_hash(volume);
+        let config = compose::volume_hash(volume);
         match standing(seen, &config) {
             Standing::AsDeclared => {}
             Standing::Foreign => {

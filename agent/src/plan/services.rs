@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::path::AbsPath;
-use evenkeel_schema::service::Restart;
 
 use super::container::{Difference, differences, spec};
 use super::text::short;
@@ -59,43 +58,36 @@ pub(super) struct Question<'a> {
 
 pub(super) fn plan(question: &Question<'_>) -> Services {
     let mut services = Services::default();
-    for (id, containers) in question.view.containers.iter().rev() {
-        if !is_declared(question.desired, id) {
-            for container in in_order(containers) {
-                services.remove(id, container, "no longer declared");
-            }
+    for id in going(question) {
+        for container in in_order(of(question, id)) {
+            services.remove(id, container, "no longer declared");
         }
     }
-    for (app, declared) in &question.desired.apps {
-        let order = compose::start_order(&declared.services);
-        for name in order.iter().rev() {
-            let id = ServiceId {
-                app: app.clone(),
-                service: name.clone(),
-            };
-            if !question.left.has(&ResourceId::Service(id.clone())) {
-                services.clear(question, &id);
-            }
-        }
-        for name in &order {
-            let id = ServiceId {
-                app: app.clone(),
-                service: name.clone(),
-            };
-            if !question.left.has(&ResourceId::Service(id.clone())) {
-                services.settle(question, declared, &id);
-            }
+    services.end_hooks(question);
+    let order = compose::order(question.desired);
+    let acted = |id: &&ServiceId| !question.left.has(&ResourceId::Service((*id).clone()));
+    for id in order.iter().rev().filter(acted) {
+        services.clear(question, id);
+    }
+    for id in order.iter().filter(acted) {
+        if let Some(app) = question.desired.apps.get(&id.app) {
+            services.settle(question, app, id);
         }
     }
     services.follow(question);
     services
 }
 
-fn is_declared(desired: &DesiredState, id: &ServiceId) -> bool {
-    desired
-        .apps
-        .get(&id.app)
-        .is_some_and(|app| app.services.contains_key(&id.service))
+/// The services that are no longer declared, those that began last first. Of what is not known when it began, the last by
+/// name first.
+fn going<'q>(question: &Question<'q>) -> Vec<&'q ServiceId> {
+    let ids = question.view.containers.keys();
+    let mut going: Vec<&ServiceId> = ids
+        .filter(|id| question.desired.service(id).is_none())
+        .collect();
+    let began = |id: &ServiceId| question.inventory.order.iter().position(|one| one == id);
+    going.sort_by_key(|id| std::cmp::Reverse((began(id), *id)));
+    going
 }
 
 /// The container of a service that is kept: the one with the right name, then with the declared configuration, then
@@ -142,6 +134,21 @@ impl Services {
             },
             because: because.to_owned(),
         });
+    }
+
+    /// Hooks have a container only while they run, and none runs while a plan is made: what is there was cut short.
+    fn end_hooks(&mut self, question: &Question<'_>) {
+        for (id, containers) in &question.view.containers {
+            let app = question.desired.apps.get(&id.app);
+            let is_hook = app.is_some_and(|app| app.is_hook(&id.service));
+            if is_hook && !question.left.has(&ResourceId::Service(id.clone())) {
+                for container in in_order(containers) {
+                    if !question.inventory.is_pending(&container.engine_id) {
+                        self.remove(id, container, "a hook that was cut short");
+                    }
+                }
+            }
+        }
     }
 
     /// Removes the containers of a declared service that are in the way.
@@ -191,6 +198,9 @@ impl Services {
         }
         let arm = armed(question.mode, &policy);
         let Some(kept) = kept else {
+            if app.may_end(&id.service) && question.inventory.done.get(id) == Some(&spec.config) {
+                return;
+            }
             let because = if question.inventory.services.contains(id) {
                 "its container is gone"
             } else {
@@ -259,7 +269,7 @@ impl Services {
                 let (action, because) = start("made, and never started".to_owned());
                 self.begin(id, action, because);
             }
-            RunState::Exited(code) if is_done(app, id, service.restart, code) => {
+            RunState::Exited(0) if app.may_end(&id.service) => {
                 self.standing.insert(id.clone(), Standing::Stopped);
             }
             RunState::Exited(code) => {
@@ -323,31 +333,25 @@ impl Services {
                 (_, _) => None,
             })
             .collect();
-        for (app, declared) in &question.desired.apps {
-            // In start order, so that one pass carries a restart through a chain of dependants.
-            for name in compose::start_order(&declared.services) {
-                let id = ServiceId {
-                    app: app.clone(),
-                    service: name,
+        // In start order, so that one pass carries a restart through a chain of dependants.
+        for id in compose::order(question.desired) {
+            let Some(service) = question.desired.service(&id) else {
+                continue;
+            };
+            if self.standing.get(&id) != Some(&Standing::Running) {
+                continue;
+            }
+            let cause = service.depends_on.iter().find(|(needed, dependency)| {
+                let needed = ServiceId {
+                    app: id.app.clone(),
+                    service: (*needed).clone(),
                 };
-                if self.standing.get(&id) != Some(&Standing::Running) {
-                    continue;
-                }
-                let cause = declared.services[&id.service].depends_on.iter().find(
-                    |(needed, dependency)| {
-                        let needed = ServiceId {
-                            app: app.clone(),
-                            service: (*needed).clone(),
-                        };
-                        dependency.restart
-                            && (made_again.contains(&needed) || self.restarts.contains_key(&needed))
-                    },
-                );
-                if let Some((needed, _)) = cause {
-                    self.restarts
-                        .entry(id)
-                        .or_insert_with(|| format!("depends on {needed}, which begins anew"));
-                }
+                dependency.restart
+                    && (made_again.contains(&needed) || self.restarts.contains_key(&needed))
+            });
+            if let Some((needed, _)) = cause {
+                let because = format!("depends on {needed}, which begins anew");
+                self.restarts.entry(id).or_insert(because);
             }
         }
     }
@@ -461,13 +465,4 @@ fn outdated(
     // A file mounted by itself: the mount holds the file that stood there before, whatever stands there now.
     changes::mounted_itself(&spec.service, question.changed)
         .map(|path| format!("file{path} changed, which it mounts by itself"))
-}
-
-/// Whether a container that ended has done what it was for: it ended well, and nobody asked for it to run on.
-fn is_done(app: &DesiredApp, id: &ServiceId, restart: Restart, code: i64) -> bool {
-    let may_end = match restart {
-        Restart::No | Restart::OnFailure(_) => true,
-        Restart::Always | Restart::UnlessStopped => compose::is_awaited(&app.services, &id.service),
-    };
-    may_end && code == 0
 }

@@ -27,9 +27,10 @@ impl Action {
             Self::CreateNetwork { .. }
             | Self::CreateVolume { .. }
             | Self::CreateContainer { .. } => "create",
-            Self::RemoveNetwork | Self::RemoveFile { .. } | Self::RemoveContainer { .. } => {
-                "remove"
-            }
+            Self::RemoveNetwork
+            | Self::RemoveVolume
+            | Self::RemoveFile { .. }
+            | Self::RemoveContainer { .. } => "remove",
             Self::WriteFile { .. } => "write",
             Self::SetMetadata { .. } => "update",
             Self::RestoreFile { .. } => "restore",

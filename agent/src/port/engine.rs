@@ -183,6 +183,12 @@ pub trait Engine {
     /// See [`EngineError`]. Gone already is no error.
     async fn remove_network(&self, name: &str) -> Result<(), EngineError>;
 
+    /// Removes a volume that carries our label, with its data.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Gone already is no error.
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+
     /// Makes a container, with the engine's restart policy `no`: [`Engine::set_restart`] arms it once its revision is
     /// good. Does not start it. Returns the engine's id.
     ///

@@ -18,6 +18,7 @@ use super::conflicts::Claims;
 use super::documents::{self, Found};
 use super::interpolate::{self, Lookup};
 use super::merge::{self, Variables};
+use super::order;
 use super::template::{TemplateError, Templates};
 use crate::domain::desired::{Contents, DesiredApp, DesiredFile};
 use crate::domain::revision::ContentId;
@@ -60,7 +61,7 @@ pub(super) fn resolve(
     contents: &mut Contents,
     claims: &mut Claims,
     out: &mut Diagnostics,
-) -> Option<DesiredApp> {
+) -> Option<(DesiredApp, Vec<Placed<AppName>>)> {
     let folder = format!("apps/{name}");
     let (app_path, compose_path) = (
         format!("{folder}/app.toml"),
@@ -126,6 +127,7 @@ pub(super) fn resolve(
         volumes: read.volumes,
         ..DesiredApp::default()
     };
+    let mut requires = Vec::new();
     if let Some(app) = app {
         for entry in app.files {
             claims.path(name, &entry.path);
@@ -145,8 +147,11 @@ pub(super) fn resolve(
         desired.gate = app.gate;
         desired.lock = app.lock;
         desired.max_hold = app.max_hold;
+        desired.requires = app.requires.iter().map(|app| app.value.clone()).collect();
+        requires = app.requires;
+        order::hooks(&mut desired, &app.hooks, out);
     }
-    Some(desired)
+    Some((desired, requires))
 }
 
 fn missing(tree: &Tree, folder: &str, name: &AppName, named_at: &[Place], out: &mut Diagnostics) {

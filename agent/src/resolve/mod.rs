@@ -16,6 +16,7 @@ pub mod guard;
 mod interpolate;
 pub mod lint;
 mod merge;
+mod order;
 pub mod render;
 mod template;
 pub mod trust_folder;
@@ -116,8 +117,9 @@ pub fn resolve(selection: &Selection, tree: &Tree) -> Result<Resolved, Diagnosti
     let mut claims = conflicts::Claims::default();
     let context = app::Context::new(selection);
     let mut apps = BTreeMap::new();
+    let mut requires = BTreeMap::new();
     for (name, places) in &selection.apps {
-        if let Some(app) = app::resolve(
+        if let Some((app, required)) = app::resolve(
             &context,
             name,
             places,
@@ -127,8 +129,10 @@ pub fn resolve(selection: &Selection, tree: &Tree) -> Result<Resolved, Diagnosti
             &mut out,
         ) {
             apps.insert(name.clone(), app);
+            requires.insert(name.clone(), required);
         }
     }
+    order::judge(&selection.apps, &requires, &mut out);
     claims.judge(&mut out);
     out.into_result(Resolved {
         state: DesiredState {

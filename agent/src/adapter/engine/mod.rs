@@ -25,6 +25,7 @@ mod observe;
 mod pull;
 mod replace;
 mod states;
+mod volume;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -347,6 +348,10 @@ impl Engine for BollardEngine {
             client.docker.remove_network(name),
         )
         .await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        self.end_volume(name).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {

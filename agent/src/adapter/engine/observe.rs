@@ -72,13 +72,6 @@ impl BollardEngine {
             let listed = InList::of(&summary);
             let settings = summary.network_settings.and_then(|net| net.networks);
             networks_in_use.extend(settings.into_iter().flatten().map(|(name, _)| name));
-            volumes_in_use.extend(
-                summary
-                    .mounts
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|mount| mount.name),
-            );
             let names = summary.names.unwrap_or_default();
             let plain = names
                 .iter()
@@ -91,6 +84,8 @@ impl BollardEngine {
             };
             let (Some(service), Some(engine_id)) = (service, summary.id) else {
                 view.foreign_container_names.extend(plain);
+                let mounts = summary.mounts.into_iter().flatten();
+                volumes_in_use.extend(mounts.filter_map(|mount| mount.name));
                 continue;
             };
             here.insert(engine_id.clone());

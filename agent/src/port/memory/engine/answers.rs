@@ -210,6 +210,13 @@ impl Engine for MemoryEngine {
         })
     }
 
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        self.change(format!("remove volume {name}"), || {
+            self.volumes.borrow_mut().remove(name);
+            Ok(())
+        })
+    }
+
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         self.change(format!("make {}", spec.name), || {
             let ours = self.containers.borrow();
