@@ -170,7 +170,7 @@ fn files_come_over_https_with_their_owners_and_modes_and_go_with_their_app() {
     let secret = std::fs::metadata(world.device.path("/etc/one/secret")).unwrap();
     assert_eq!((secret.uid(), secret.gid()), (70_000, 3_000_000_000));
     world.apps(&[]);
-    world.release_and_sync("Without");
+    world.release_and_sync("Without\n\nAllow-Empty: true");
     for (path, ..) in wanted {
         assert!(!world.device.path(path).exists(), "{path}");
     }

@@ -30,6 +30,7 @@ mod metered;
 mod offline;
 mod openpgp;
 mod operator;
+mod order;
 mod packages;
 mod published;
 mod refuse;

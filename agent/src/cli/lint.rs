@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::{device, everyone, fleet_dir};
+use crate::cycle::ALLOW_EMPTY;
 use crate::resolve::lint::Judged;
 use crate::resolve::trust_folder;
 use crate::trust::allowed_signers::{AllowedSigners, SignerLine};
@@ -35,6 +36,7 @@ pub fn run(args: &Args) -> u8 {
     problems.extend(binaries::of_folder(&args.dir, &tree));
     problems.sort();
     let mut warnings = doubtful_signers(&args.dir);
+    warnings.extend(idle(&judged));
     warnings.extend(trust_folder::warnings(&tree, device::now()));
     let text = if args.json {
         in_json(&judged, &problems, &warnings)
@@ -73,6 +75,18 @@ fn doubtful_signers(dir: &Path) -> Vec<Diagnostic> {
             })
     };
     signers.lines().iter().flat_map(line).collect()
+}
+
+/// Devices with nothing to run: such a revision is refused where something runs.
+fn idle(judged: &Judged) -> impl Iterator<Item = Diagnostic> {
+    judged.idle.iter().map(|document| Diagnostic {
+        file: document.clone(),
+        at: Position { line: 1, column: 1 },
+        message: "nothing is declared here: no app with a file or a service".to_owned(),
+        help: Some(format!(
+            "a device on which something runs refuses that, unless the commit says `{ALLOW_EMPTY}: true`"
+        )),
+    })
 }
 
 fn for_people(judged: &Judged, problems: &[Diagnostic], warnings: &[Diagnostic]) -> String {

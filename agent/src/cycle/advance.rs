@@ -1,6 +1,10 @@
 //! Towards a new revision: spend a try, apply, watch, and then commit, refuse or put off.
 
+use evenkeel_schema::app::Moment;
+use evenkeel_schema::name::AppName;
+
 use super::confirm::Confirmed;
+use super::hooks::changed_apps;
 use super::keep::at_once;
 use super::prepare::{Prepared, written_paths};
 use super::session::{Says, chain};
@@ -171,18 +175,56 @@ impl<W: World> Agent<W> {
             (true, Reach::Network) | (false, _) => self.settings.remote,
         };
         self.session.phase(&self.world, Phase::Applying);
-        let state = &prepared.resolved.state;
         let mut run = Run::new(
             self,
-            state,
+            &prepared.resolved.state,
             &prepared.observed,
             &prepared.plan,
             Staging::Done,
         );
+        let apps = changed_apps(&prepared.resolved.state, &prepared.plan);
+        if let Err(error) = self
+            .before_update(&mut run, &apps, &prepared.plan, ledger)
+            .await
+        {
+            let end = self.interrupted().unwrap_or_else(|| {
+                End::Deferred(
+                    error.kind(),
+                    format!("nothing was changed: {}", chain(&error)),
+                )
+            });
+            return (end, run.told);
+        }
+        let first = run.told.len();
+        let mut end = self
+            .apply(prepared, &mut run, &apps, before, reached, ledger)
+            .await;
+        if let End::Unhealthy(why) = &mut end {
+            for failed in run.on_failure(&apps, &prepared.plan).await {
+                why.push_str(&format!("; {failed}"));
+            }
+        }
+        let mut steps = run.told;
+        let last = steps.split_off(first);
+        steps.extend(run.taken);
+        steps.extend(last);
+        (end, steps)
+    }
+
+    /// Takes the steps, and watches what comes of them.
+    async fn apply(
+        &self,
+        prepared: &Prepared,
+        run: &mut Run<'_, W>,
+        apps: &[AppName],
+        before: &Baseline,
+        reached: Reach,
+        ledger: &Ledger,
+    ) -> End {
         for step in &prepared.plan.steps {
             if let Some(end) = self.interrupted() {
                 self.note_written(&prepared.plan, run.taken.len());
-                return (end, run.taken);
+                return end;
             }
             if let Err(error) = run.take(step).await {
                 let text = describe(step, &error);
@@ -196,19 +238,28 @@ impl<W: World> Agent<W> {
                     End::Deferred(error.kind(), text)
                 };
                 self.note_written(&prepared.plan, run.taken.len());
-                return (end, run.taken);
+                return end;
             }
         }
-        let taken = run.taken;
-        self.note_written(&prepared.plan, taken.len());
+        self.note_written(&prepared.plan, run.taken.len());
         self.session.applied(&self.world, prepared.commit.id());
         self.session.phase(&self.world, Phase::Soaking);
-        let end = match self.watch(prepared, before).await {
-            Watched::Healthy(proof) => match self.confirm(reached, prepared, ledger).await {
-                Confirmed::Yes => End::Good(proof),
-                Confirmed::No(why) => End::CutOff(why),
-                Confirmed::Interrupted => self.ended(),
-            },
+        match self.watch(prepared, before).await {
+            Watched::Healthy(proof) => {
+                if let Err(error) = run.hooks(Moment::AfterUpdate, apps, &prepared.plan).await {
+                    return if error.blames_revision() {
+                        End::Unhealthy(chain(&error))
+                    } else {
+                        self.interrupted()
+                            .unwrap_or_else(|| End::Deferred(error.kind(), chain(&error)))
+                    };
+                }
+                match self.confirm(reached, prepared, ledger).await {
+                    Confirmed::Yes => End::Good(proof),
+                    Confirmed::No(why) => End::CutOff(why),
+                    Confirmed::Interrupted => self.ended(),
+                }
+            }
             Watched::Unhealthy(why) => End::Unhealthy(why),
             Watched::Undecided(why) => End::Deferred("engine", why),
             Watched::Superseded(newer) => End::Superseded(format!(
@@ -217,8 +268,7 @@ impl<W: World> Agent<W> {
                 prepared.commit.id().short()
             )),
             Watched::Interrupted => self.ended(),
-        };
-        (end, taken)
+        }
     }
 
     /// What was written just now is the agent's own work, not an edit by hand: the inventory says so before the

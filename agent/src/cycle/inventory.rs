@@ -84,6 +84,7 @@ impl<W: World> Agent<W> {
             order: plan::order(state),
             volumes: kept_in_mind(state, plan, &current.volumes),
             done: jobs_done(state, plan, observed, &current.done),
+            unproven: BTreeSet::new(),
         };
         if next != *current {
             self.world.journal().set_inventory(&next)?;

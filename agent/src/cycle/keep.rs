@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::advance::failed;
 use super::hold::held_for;
+use super::hooks::Moved;
 use super::metered::Purpose;
 use super::newer::Unpulled;
 use super::observe::Wellness;
@@ -37,6 +38,8 @@ pub(super) struct Kept {
     pub(super) blocked: Vec<String>,
     /// What of the disk kept it from being done.
     pub(super) storage: Option<Storage>,
+    /// What was run before it, and what failed of that.
+    pub(super) hooks: Vec<String>,
     /// Why some of it was left as it is, where the owner does not allow it any more.
     pub(super) excluded: Option<String>,
     /// How well what runs is.
@@ -75,12 +78,20 @@ impl<W: World> Agent<W> {
                 steps: 0,
                 blocked: Vec::new(),
                 storage: None,
+                hooks: Vec::new(),
                 excluded: excluded.why(good, &plan.steps),
                 wellness,
             });
         }
+        let applied = self.session.report().revision.applied;
+        let moved = match why {
+            Why::Pinned(_) if applied.is_some_and(|applied| applied != *good.commit()) => {
+                Moved::ByHand
+            }
+            _ => Moved::No,
+        };
         let mut kept = self
-            .heal(&state, &plan, &observed, &ledger, &excluded.left)
+            .heal(&state, &plan, &observed, &ledger, &excluded.left, moved)
             .await?;
         kept.excluded = excluded.why(good, &left);
         self.session.applied(&self.world, good.commit());
@@ -142,6 +153,7 @@ impl<W: World> Agent<W> {
         observed: &ObservedState,
         ledger: &Ledger,
         left: &Left,
+        moved: Moved,
     ) -> Result<Kept, CycleError> {
         let mut blocked: Vec<String> = plan
             .blocked
@@ -154,6 +166,7 @@ impl<W: World> Agent<W> {
                 steps: 0,
                 blocked,
                 storage: None,
+                hooks: Vec::new(),
                 excluded: None,
                 wellness: Wellness::Unknown,
             });
@@ -179,6 +192,7 @@ impl<W: World> Agent<W> {
                     steps: 0,
                     blocked,
                     storage: None,
+                    hooks: Vec::new(),
                     excluded: None,
                     wellness: Wellness::Unknown,
                 });
@@ -186,6 +200,17 @@ impl<W: World> Agent<W> {
         }
         self.announce_inventory(state, plan, &ledger.inventory)?;
         let mut run = Run::new(self, state, observed, plan, Staging::Now(&contents));
+        if let Err(error) = self.before_rollback(&mut run, plan, left, moved).await {
+            blocked.push(error.to_string());
+            return Ok(Kept {
+                steps: 0,
+                blocked,
+                storage: None,
+                hooks: run.told,
+                excluded: None,
+                wellness: Wellness::Unknown,
+            });
+        }
         let mut storage = None;
         let mut damaged = BTreeSet::new();
         for step in &plan.steps {
@@ -207,6 +232,7 @@ impl<W: World> Agent<W> {
             steps,
             blocked,
             storage,
+            hooks: run.told,
             excluded: None,
             wellness: Wellness::Unknown,
         })
@@ -277,7 +303,12 @@ impl<W: World> Agent<W> {
             ended: self.world.clock().now(),
             result,
             why: text,
-            steps: plan.steps.iter().map(ToString::to_string).collect(),
+            steps: kept
+                .hooks
+                .iter()
+                .cloned()
+                .chain(plan.steps.iter().map(ToString::to_string))
+                .collect(),
         })?;
         Ok(())
     }

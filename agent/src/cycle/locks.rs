@@ -236,6 +236,7 @@ fn disturbed(plan: &Plan, states: &[DesiredState]) -> Disturbed {
             }
             Action::CreateNetwork { .. }
             | Action::RemoveNetwork
+            | Action::RemoveVolume
             | Action::CreateVolume { .. }
             | Action::WriteFile { .. }
             | Action::SetMetadata { .. }

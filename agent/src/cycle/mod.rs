@@ -10,6 +10,7 @@ mod begin;
 mod confirm;
 pub mod hand_over;
 mod hold;
+mod hooks;
 mod inventory;
 mod keep;
 mod limits;
@@ -17,12 +18,14 @@ mod locks;
 mod look;
 mod mend;
 mod metered;
+mod needs;
 mod newer;
 mod observe;
 mod prepare;
 mod preview;
 mod probe;
 mod remotes;
+mod replace;
 mod restless;
 mod room;
 mod session;
@@ -62,6 +65,7 @@ pub use session::{Interrupt, Interruption, Session, chain};
 
 use crate::trust::verified::VerifiedCommit;
 use keep::at_once;
+pub use prepare::ALLOW_EMPTY;
 use prepare::Preparation;
 
 /// The reason of an outcome where the device's memory failed.

@@ -36,6 +36,9 @@ use crate::trust::verified::VerifiedCommit;
 /// files. Small, for a declared path may be on a small file system.
 const DISK_RESERVE: u64 = 64 * 1024;
 
+/// The trailer of a commit that may leave a device with nothing.
+pub const ALLOW_EMPTY: &str = "Allow-Empty";
+
 /// How far preparing came.
 pub(super) enum Preparation {
     /// The revision itself is at fault, before anything ran.
@@ -253,6 +256,13 @@ impl<W: World> Agent<W> {
         commit: &VerifiedCommit,
         resolved: &Resolved,
     ) -> Result<(), Rejection> {
+        if let Some(message) = self.empties(commit, &resolved.state) {
+            return Err(Rejection {
+                commit: commit.id().clone(),
+                reason: "empty".to_owned(),
+                message,
+            });
+        }
         let limited = self.limited(&resolved.state);
         let mut wrong: Vec<String> = limited.violations.iter().map(ToString::to_string).collect();
         wrong.extend(limited.unusable);
@@ -263,6 +273,32 @@ impl<W: World> Agent<W> {
             commit: commit.id().clone(),
             reason: "guard".to_owned(),
             message: wrong.join("\n"),
+        })
+    }
+
+    /// Why a revision that leaves nothing here is not taken, unless its commit says that this is meant: a group that lost its
+    /// apps, or a device its label, looks the same.
+    fn empties(&self, commit: &VerifiedCommit, state: &DesiredState) -> Option<String> {
+        let is_meant = commit
+            .trailers(ALLOW_EMPTY)
+            .any(|value| value.trim().eq_ignore_ascii_case("true"));
+        if is_meant || !state.is_empty() {
+            return None;
+        }
+        let journal = self.world.journal();
+        let ledger = journal.ledger();
+        let good = ledger.last_good();
+        let good = good.and_then(|good| journal.kept_state(good.content()).ok());
+        let stands = good.is_some_and(|good| !good.is_empty())
+            || !ledger.inventory.files.is_empty()
+            || !ledger.inventory.services.is_empty();
+        stands.then(|| {
+            format!(
+                "{} declares nothing for this device any more, and everything that stands here would go: where that is \
+                 meant, its commit says so (`git commit --amend --no-edit -S --trailer '{ALLOW_EMPTY}: true'`); else look \
+                 for the group, the label or the `without_apps` that took its apps away",
+                commit.id().short()
+            )
         })
     }
 

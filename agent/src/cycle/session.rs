@@ -136,6 +136,8 @@ pub struct Session {
     pub interruptions: Cell<u32>,
     /// A newer commit came while an image of last-good was being pulled: another pass is due at once.
     pub overtaken: Cell<bool>,
+    /// Whether the hooks of the way back that is under way were run.
+    pub(super) undone: Cell<bool>,
     /// The revision that waits for something before it can be tried, and until when.
     waiting: RefCell<Option<PutOff>>,
     /// A time that is known to have passed, and when it was known.

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use evenkeel_schema::app::OnChange;
-use evenkeel_schema::service::{Condition, Service};
+use evenkeel_schema::service::Service;
 
+use super::Agent;
 use super::begin::Further;
+use super::needs::Needs;
 use super::session::chain;
-use super::{Agent, Interruption};
+use super::watch::touched;
 use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{Contents, DesiredFile, DesiredState};
-use crate::domain::history::Undeclared;
 use crate::domain::observed::{Health, ObservedState, RunState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
 use crate::domain::storage::Storage;
@@ -20,15 +21,13 @@ use crate::plan::{Action, Plan, Step};
 use crate::port::World;
 use crate::port::engine::{Engine as _, EngineError};
 use crate::port::files::{Files as _, FilesError};
-use crate::port::journal::Journal as _;
+use crate::port::journal::{Journal as _, JournalError};
 use crate::port::reporter::{Event, Reporter as _};
 use crate::port::units::{Units as _, UnitsError};
 use evenkeel_schema::path::AbsPath;
 
 /// For a container that is no longer declared: Compose's own default.
 const STOP_GRACE: Duration = evenkeel_schema::service::DEFAULT_STOP_GRACE;
-/// How often a dependency is looked at while a service waits for it.
-const DEPENDENCY_LOOK: Duration = Duration::from_millis(500);
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +42,13 @@ pub(super) enum StepError {
     Units(#[from] UnitsError),
     #[error("{0}")]
     Dependency(String),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Another app is not up, which this change does not touch.
+    #[error("{0}")]
+    Waits(String),
+    #[error("{0}")]
+    Hook(String),
     #[error("the content of {0} is not kept on this device")]
     NoContent(AbsPath),
     #[error("stopped before its end")]
@@ -61,8 +67,13 @@ impl StepError {
                 | EngineError::PortKept { .. }
                 | EngineError::Failed { .. } => false,
             },
-            Self::Dependency(_) => true,
-            Self::Files(_) | Self::Units(_) | Self::NoContent(_) | Self::Interrupted => false,
+            Self::Dependency(_) | Self::Hook(_) => true,
+            Self::Waits(_)
+            | Self::Journal(_)
+            | Self::Files(_)
+            | Self::Units(_)
+            | Self::NoContent(_)
+            | Self::Interrupted => false,
         }
     }
 
@@ -85,6 +96,9 @@ impl StepError {
             Self::Files(_)
             | Self::Units(_)
             | Self::Dependency(_)
+            | Self::Waits(_)
+            | Self::Journal(_)
+            | Self::Hook(_)
             | Self::NoContent(_)
             | Self::Interrupted => None,
         }
@@ -105,6 +119,9 @@ impl StepError {
                 | EngineError::Failed { .. } => "engine",
             },
             Self::Dependency(_) => "engine",
+            Self::Waits(_) => "requires",
+            Self::Journal(_) => super::JOURNAL,
+            Self::Hook(_) => "hook",
             Self::Files(_) | Self::NoContent(_) => "disk",
             Self::Units(_) => "units",
             Self::Interrupted => "interrupted",
@@ -122,16 +139,26 @@ pub(super) enum Staging<'a> {
 
 /// One run through a plan.
 pub(super) struct Run<'a, W: World> {
-    agent: &'a Agent<W>,
-    desired: &'a DesiredState,
-    staging: Staging<'a>,
-    ids: BTreeMap<ServiceId, String>,
+    pub(super) agent: &'a Agent<W>,
+    pub(super) desired: &'a DesiredState,
+    pub(super) staging: Staging<'a>,
+    pub(super) ids: BTreeMap<ServiceId, String>,
     /// The names that containers have, ours and others'.
-    names: BTreeSet<String>,
+    pub(super) names: BTreeSet<String>,
     /// The names of ours, by the engine's id: one is free once its container is gone, not when that is merely planned.
-    named: BTreeMap<String, String>,
+    pub(super) named: BTreeMap<String, String>,
+    /// Containers, by the engine's id, that ran before and were not unhealthy.
+    pub(super) sound: BTreeSet<String>,
+    /// Services that the plan does something to.
+    pub(super) touched: BTreeSet<ServiceId>,
+    /// Networks and volumes that a hook needed before their step came.
+    pub(super) early: BTreeSet<ResourceId>,
+    /// What was learned of services that others wait for.
+    pub(super) needs: Needs,
     /// The steps that were taken, in the plan's words.
     pub(super) taken: Vec<String>,
+    /// The hooks that were run.
+    pub(super) told: Vec<String>,
 }
 
 impl<'a, W: World> Run<'a, W> {
@@ -173,6 +200,16 @@ impl<'a, W: World> Run<'a, W> {
             }
             Seen::Absent | Seen::Unknown(_) => (BTreeMap::new(), BTreeSet::new()),
         };
+        let sound = match &observed.engine {
+            Seen::Present(view) => view
+                .containers
+                .values()
+                .flatten()
+                .filter(|one| one.state == RunState::Running && one.health != Health::Unhealthy)
+                .map(|one| one.engine_id.clone())
+                .collect(),
+            Seen::Absent | Seen::Unknown(_) => BTreeSet::new(),
+        };
         Self {
             agent,
             desired,
@@ -180,7 +217,12 @@ impl<'a, W: World> Run<'a, W> {
             ids,
             names,
             named,
+            sound,
+            touched: touched(plan),
+            early: BTreeSet::new(),
+            needs: Needs::default(),
             taken: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -195,11 +237,13 @@ impl<'a, W: World> Run<'a, W> {
         Ok(())
     }
 
-    async fn act(&mut self, step: &Step) -> Result<(), StepError> {
+    pub(super) async fn act(&mut self, step: &Step) -> Result<(), StepError> {
         let world = &self.agent.world;
         let (engine, files) = (world.engine(), world.files());
         let device = &self.agent.settings.device;
         match &step.action {
+            Action::CreateNetwork { .. } | Action::CreateVolume { .. }
+                if self.early.contains(&step.resource) => {}
             Action::CreateNetwork {
                 app,
                 key,
@@ -240,6 +284,9 @@ impl<'a, W: World> Run<'a, W> {
                 self.replace(old, spec, arm.as_deref()).await?;
             }
             Action::StartContainer { engine_id } => {
+                if let ResourceId::Service(id) = &step.resource {
+                    self.wait_for_needs(id).await?;
+                }
                 self.begin(engine_id).await?;
             }
             Action::RestartContainer { id } => {
@@ -312,7 +359,16 @@ impl<'a, W: World> Run<'a, W> {
     }
 
     async fn create(&mut self, spec: &ContainerSpec, arm: Option<&str>) -> Result<(), StepError> {
-        self.wait_for_dependencies(spec).await?;
+        self.wait_for_needs(&spec.id).await?;
+        self.make(spec, arm).await
+    }
+
+    /// Makes and starts a container.
+    pub(super) async fn make(
+        &mut self,
+        spec: &ContainerSpec,
+        arm: Option<&str>,
+    ) -> Result<(), StepError> {
         let engine = self.agent.world.engine();
         let engine_id = engine.create(spec).await.map_err(StepError::Begin)?;
         self.ids.insert(spec.id.clone(), engine_id.clone());
@@ -323,7 +379,7 @@ impl<'a, W: World> Run<'a, W> {
         Ok(())
     }
 
-    async fn begin(&self, engine_id: &str) -> Result<(), StepError> {
+    pub(super) async fn begin(&self, engine_id: &str) -> Result<(), StepError> {
         let further = match self.staging {
             // What was begun before it is not armed yet, and ends with the engine: all of it is tried again.
             Staging::Done => Further::TryLater,
@@ -331,150 +387,6 @@ impl<'a, W: World> Run<'a, W> {
         };
         let begun = self.agent.begin(engine_id, further).await;
         begun.map_err(StepError::Begin)
-    }
-
-    /// Makes a container's successor while it still runs, under a name of its own for that long: what the engine cannot
-    /// make (an image that is damaged or gone, a setting that it refuses) costs no service its container.
-    async fn replace(
-        &mut self,
-        old: &str,
-        spec: &ContainerSpec,
-        arm: Option<&str>,
-    ) -> Result<(), StepError> {
-        self.wait_for_dependencies(spec).await?;
-        let engine = self.agent.world.engine();
-        let interim = self.interim_name(&spec.name);
-        let next = engine
-            .create(&ContainerSpec {
-                name: interim.clone(),
-                ..spec.clone()
-            })
-            .await
-            .map_err(StepError::Begin)?;
-        if let Err(error) = self.retire(old, spec).await {
-            // The old one stays what this service has. A successor that cannot be taken away either is a second container
-            // to the next pass, which removes it.
-            if let Err(second) = engine.remove(&next).await {
-                let text = format!("{interim} stays for now: {}", chain(&second));
-                self.agent.session.notice(&self.agent.world, &text);
-            }
-            return Err(error.into());
-        }
-        self.ids.insert(spec.id.clone(), next.clone());
-        if interim != spec.name {
-            engine.rename(&next, &spec.name).await?;
-        }
-        self.begin(&next).await?;
-        if let Some(policy) = arm {
-            engine.set_restart(&next, policy).await?;
-        }
-        Ok(())
-    }
-
-    async fn retire(&self, old: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
-        let engine = self.agent.world.engine();
-        engine.stop(old, grace(&spec.service)).await?;
-        engine.remove(old).await
-    }
-
-    /// A name that nobody has: the right one where it is free.
-    fn interim_name(&self, name: &str) -> String {
-        let mut interim = name.to_owned();
-        let mut number = 1_u32;
-        while self.names.contains(&interim) {
-            interim = match number {
-                1 => format!("{name}.next"),
-                _ => format!("{name}.next-{number}"),
-            };
-            number += 1;
-        }
-        interim
-    }
-
-    /// Waits for what `depends_on` asks beyond "started", at most as long as the app's own deadline.
-    async fn wait_for_dependencies(&self, spec: &ContainerSpec) -> Result<(), StepError> {
-        let deadline = self
-            .desired
-            .apps
-            .get(&spec.id.app)
-            .map_or(Duration::from_secs(120), |app| app.gate.deadline);
-        let began = tokio::time::Instant::now();
-        for (name, dependency) in &spec.service.depends_on {
-            let id = ServiceId {
-                app: spec.id.app.clone(),
-                service: name.clone(),
-            };
-            loop {
-                let (met, what) = self.met(&id, dependency.condition).await?;
-                self.agent.world.reporter().tell(&Event::Alive);
-                if met {
-                    break;
-                }
-                if began.elapsed() >= deadline {
-                    if dependency.required {
-                        return Err(StepError::Dependency(format!(
-                            "service {} waits for {id} to be {what}, and it was not within {}",
-                            spec.id,
-                            evenkeel_schema::duration::text(deadline)
-                        )));
-                    }
-                    break;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(DEPENDENCY_LOOK) => {}
-                    Interruption::Stop | Interruption::Asked = self.agent.interrupt.wait() => {
-                        return Err(StepError::Interrupted);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn met(
-        &self,
-        id: &ServiceId,
-        condition: Condition,
-    ) -> Result<(bool, &'static str), StepError> {
-        let what = match condition {
-            Condition::Started => return Ok((true, "started")),
-            Condition::Healthy => "healthy",
-            Condition::Completed => "completed successfully",
-        };
-        let engine = self.agent.world.engine();
-        let inventory = self.agent.world.journal().ledger().inventory;
-        let adopted = inventory.adopted_for(self.desired, Undeclared::Stays);
-        let view = engine
-            .observe(&self.agent.settings.device, &[], &adopted)
-            .await?;
-        let container = view.containers.get(id).and_then(|all| all.first());
-        let (Some(container), Some(service)) = (container, self.service(id)) else {
-            return Ok((false, what));
-        };
-        let met = match condition {
-            Condition::Started => true,
-            Condition::Healthy => {
-                container.state == RunState::Running
-                    && match engine.health(container, service).await?.health {
-                        Health::Healthy | Health::None => true,
-                        Health::Starting | Health::Unhealthy => false,
-                    }
-            }
-            Condition::Completed => match container.state {
-                RunState::Exited(0) => true,
-                RunState::Exited(code) => {
-                    return Err(StepError::Dependency(format!(
-                        "service {id} must complete successfully, and ended with {code}"
-                    )));
-                }
-                RunState::Created
-                | RunState::Running
-                | RunState::Paused
-                | RunState::Restarting
-                | RunState::Dead => false,
-            },
-        };
-        Ok((met, what))
     }
 }
 
@@ -502,7 +414,12 @@ pub(super) fn describe(step: &Step, error: &StepError) -> String {
         }
         StepError::Files(inner) => format!("{step}: {}", chain(inner)),
         StepError::Units(inner) => format!("{step}: {}", chain(inner)),
-        StepError::Dependency(_) | StepError::NoContent(_) | StepError::Interrupted => {
+        StepError::Dependency(_)
+        | StepError::Waits(_)
+        | StepError::Journal(_)
+        | StepError::Hook(_)
+        | StepError::NoContent(_)
+        | StepError::Interrupted => {
             format!("{step}: {error}")
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::app::OnRemove;
+use evenkeel_schema::name::AppName;
 use evenkeel_schema::path::AbsPath;
 use serde::{Deserialize, Serialize};
 
@@ -175,8 +176,15 @@ pub struct Inventory {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub volumes: BTreeSet<String>,
     /// Jobs that ended well, with the hash of what they were made from: not run again where their container is removed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        with = "by_service"
+    )]
     pub done: BTreeMap<ServiceId, String>,
+    /// Apps that a revision changed which is not good yet, and that have a hook for the way back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unproven: BTreeSet<AppName>,
 }
 
 /// A container that was here before, and is ours because a person said so.
@@ -351,5 +359,59 @@ impl Ledger {
         self.refused
             .iter()
             .find(|refusal| refusal.commit == *commit || Some(&refusal.content) == content)
+    }
+}
+
+/// What is kept by service, as a list: JSON's keys are text.
+mod by_service {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::ServiceId;
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<ServiceId, String>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<ServiceId, String>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inventory_is_read_back_as_it_was_written() {
+        let id = ServiceId {
+            app: "shop".parse().expect("a name"),
+            service: "job".parse().expect("a name"),
+        };
+        let inventory = Inventory {
+            services: BTreeSet::from([id.clone()]),
+            order: vec![id.clone()],
+            volumes: BTreeSet::from(["shop_data".to_owned()]),
+            done: BTreeMap::from([(id.clone(), "abc".to_owned())]),
+            unproven: BTreeSet::from([id.app.clone()]),
+            ..Inventory::default()
+        };
+        let text = serde_json::to_string(&inventory).expect("JSON can express it");
+        assert_eq!(
+            serde_json::from_str::<Inventory>(&text).expect("it was written so"),
+            inventory
+        );
+        // What an older agent wrote.
+        let older = r#"{"files":{},"services":[]}"#;
+        assert_eq!(
+            serde_json::from_str::<Inventory>(older).expect("it is read"),
+            Inventory::default()
+        );
     }
 }

@@ -371,9 +371,11 @@ fn judge(
         (RunState::Running, None | Some(Ailment::Unhealthy)) if seen.oom_killed => {
             Look::NotYet(format!("in service {id} something was killed for memory"))
         }
-        (RunState::Running, None) if may_end == MayEnd::Must => Look::NotYet(format!(
-            "service {id} has not ended yet, which others wait for"
-        )),
+        (RunState::Running, None | Some(Ailment::Memory)) if may_end == MayEnd::Must => {
+            Look::NotYet(format!(
+                "service {id} has not ended yet, which others wait for"
+            ))
+        }
         (RunState::Running, Some(Ailment::Unhealthy | Ailment::KeepsEnding)) => Look::Well,
         (RunState::Running, _) => match seen.health {
             Health::None | Health::Healthy => Look::Well,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use evenkeel_schema::name::ServiceName;
+use evenkeel_schema::name::{AppName, ServiceName};
 use evenkeel_schema::path::AbsPath;
 use evenkeel_schema::service::{Mount, Service, Volume, VolumeExtension};
 use serde::Serialize;
@@ -82,9 +82,9 @@ fn in_order<'n, N: Ord, D: Iterator<Item = &'n N>>(
     let mut order: Vec<&N> = Vec::with_capacity(all.len());
     let mut left: Vec<&N> = all.iter().copied().collect();
     while !left.is_empty() {
-        let free = left
-            .iter()
-            .position(|name| needs(name).all(|needed| !all.contains(needed) || order.contains(&needed)));
+        let free = left.iter().position(|name| {
+            needs(name).all(|needed| !all.contains(needed) || order.contains(&needed))
+        });
         order.push(left.remove(free.unwrap_or(0)));
     }
     order
@@ -97,13 +97,19 @@ pub(super) fn start_order(app: &DesiredApp) -> Vec<&ServiceName> {
     })
 }
 
-/// Every service of a state in the order in which it starts: apps after those that they require.
+/// The apps of a state in the order in which they begin: after those that they require.
+#[must_use]
+pub fn app_order(desired: &DesiredState) -> Vec<&AppName> {
+    in_order(desired.apps.keys().collect(), |app| {
+        desired.apps[app].requires.iter()
+    })
+}
+
+/// Every service of a state in the order in which it starts.
 #[must_use]
 pub fn order(desired: &DesiredState) -> Vec<ServiceId> {
-    let apps = in_order(desired.apps.keys().collect(), |app| {
-        desired.apps[app].requires.iter()
-    });
-    apps.into_iter()
+    app_order(desired)
+        .into_iter()
         .flat_map(|app| {
             start_order(&desired.apps[app])
                 .into_iter()

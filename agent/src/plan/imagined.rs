@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use evenkeel_schema::service::VolumeOnRemove;
+
 use super::container::{restart_policy, spec};
-use super::{Action, Mode, Plan, plan};
+use super::{Action, Left, Mode, Plan, declared_volumes, order, plan, plan_leaving};
 use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::{Inventory, OwnedFile};
 use crate::domain::observed::{
@@ -40,11 +42,19 @@ pub fn between(before: &DesiredState, after: &DesiredState) -> Plan {
             }
         }
     }
-    plan(after, &observed, &inventory, Mode::Keep)
+    let left = Left::default().ending_volumes();
+    plan_leaving(after, &observed, &inventory, Mode::Keep, &left)
 }
 
 fn device(state: &DesiredState) -> (ObservedState, Inventory) {
-    let mut inventory = Inventory::default();
+    let mut inventory = Inventory {
+        order: order(state),
+        volumes: declared_volumes(state)
+            .filter(|(_, volume)| volume.extension.on_remove == VolumeOnRemove::Delete)
+            .map(|(name, _)| name)
+            .collect(),
+        ..Inventory::default()
+    };
     let mut files = BTreeMap::new();
     for (_, path, file) in state.files() {
         files.insert(path.clone(), Seen::Present(seen(file)));

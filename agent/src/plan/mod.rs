@@ -27,7 +27,7 @@ use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::Inventory;
 use crate::domain::observed::{EngineView, ObservedState, Seen};
 use crate::domain::resource::{CopyReason, ResourceId, ServiceId};
-pub use compose::order;
+pub use compose::{app_order, order};
 pub use left::Left;
 pub use networks_volumes::declared_volumes;
 use services::Services;

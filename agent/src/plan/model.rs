@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_schema::app::OnChange;
 use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::service::{Restart, VolumeOnRemove};
 
-use super::{Action, Mode, Plan, Step, plan};
+use super::{Action, Left, Mode, Plan, Step, declared_volumes, order, plan_leaving};
 use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{DesiredFile, DesiredState};
 use crate::domain::history::{Inventory, OwnedFile};
@@ -26,6 +27,8 @@ pub(super) struct Device {
     /// Networks that a container is on, by the engine's id of the container.
     joined: BTreeMap<String, Vec<String>>,
     originals: BTreeMap<AbsPath, ObservedFile>,
+    /// Containers that end at once, and well.
+    jobs: BTreeSet<String>,
     /// Contents of which a copy was kept.
     pub(super) copies: Vec<(AbsPath, CopyReason)>,
     made: u32,
@@ -45,6 +48,22 @@ pub(super) fn regular(content: &ContentId) -> ObservedFile {
     }
 }
 
+fn all_services(desired: &DesiredState) -> impl Iterator<Item = ServiceId> {
+    desired.apps.iter().flat_map(|(app, declared)| {
+        declared.services.keys().map(|service| ServiceId {
+            app: app.clone(),
+            service: service.clone(),
+        })
+    })
+}
+
+/// Volumes that go with their declaration.
+fn ending(desired: &DesiredState) -> impl Iterator<Item = String> {
+    declared_volumes(desired)
+        .filter(|(_, volume)| volume.extension.on_remove == VolumeOnRemove::Delete)
+        .map(|(name, _)| name)
+}
+
 impl Device {
     /// A device with these files of a person's, and an engine with nothing in it.
     pub(super) fn new(files: BTreeMap<AbsPath, ObservedFile>) -> Self {
@@ -59,6 +78,7 @@ impl Device {
             inventory: Inventory::default(),
             joined: BTreeMap::new(),
             originals: BTreeMap::new(),
+            jobs: BTreeSet::new(),
             copies: Vec::new(),
             made: 0,
             touched: Vec::new(),
@@ -86,21 +106,18 @@ impl Device {
 
     pub(super) fn plan(&mut self, desired: &DesiredState, mode: Mode) -> Plan {
         self.look(desired);
-        plan(desired, &self.observed, &self.inventory, mode)
+        // At a good revision, what was declared to go with its declaration goes.
+        let left = match mode {
+            Mode::Advance => Left::default(),
+            Mode::Keep => Left::default().ending_volumes(),
+        };
+        plan_leaving(desired, &self.observed, &self.inventory, mode, &left)
     }
 
     /// Plans, pulls, takes every step, and writes down what is ours.
     pub(super) fn converge(&mut self, desired: &DesiredState, mode: Mode) -> Plan {
         let plan = self.plan(desired, mode);
-        for (_, app) in desired.apps.iter() {
-            for service in app.services.values() {
-                let image = ObservedImage {
-                    id: format!("id of {}", service.image),
-                    ..ObservedImage::default()
-                };
-                self.view().images.insert(service.image.to_string(), image);
-            }
-        }
+        self.pull(desired);
         for step in &plan.steps {
             self.take(step);
         }
@@ -114,17 +131,78 @@ impl Device {
             entry.content = file.content.clone();
             entry.on_remove = file.on_remove;
         }
-        self.inventory.services = desired
-            .apps
+        self.inventory.services = all_services(desired).collect();
+        self.inventory.order = order(desired);
+        let declared: BTreeSet<String> = declared_volumes(desired).map(|(name, _)| name).collect();
+        self.inventory
+            .volumes
+            .retain(|name| !declared.contains(name));
+        self.inventory.volumes.extend(ending(desired));
+        plan
+    }
+
+    /// As [`Self::converge`], cut short after so many steps: nothing is settled.
+    pub(super) fn cut_short(&mut self, desired: &DesiredState, mode: Mode, steps: usize) {
+        let plan = self.plan(desired, mode);
+        self.pull(desired);
+        for (_, path, file) in desired.files() {
+            let keep = plan.steps.iter().find_map(|step| match &step.action {
+                Action::WriteFile { path: at, keep, .. } if at == path => *keep,
+                _ => None,
+            });
+            let owned = OwnedFile {
+                content: file.content.clone(),
+                on_remove: file.on_remove,
+                replaced: keep == Some(CopyReason::Original),
+            };
+            self.inventory.files.entry(path.clone()).or_insert(owned);
+        }
+        self.inventory.services.extend(all_services(desired));
+        let before = std::mem::replace(&mut self.inventory.order, order(desired));
+        let now = self.inventory.order.clone();
+        let earlier = before.into_iter().filter(|id| !now.contains(id));
+        self.inventory.order.extend(earlier);
+        self.inventory.volumes.extend(ending(desired));
+        for step in plan.steps.iter().take(steps) {
+            self.take(step);
+        }
+    }
+
+    fn pull(&mut self, desired: &DesiredState) {
+        for app in desired.apps.values() {
+            for service in app.services.values() {
+                let image = ObservedImage {
+                    id: format!("id of {}", service.image),
+                    ..ObservedImage::default()
+                };
+                self.view().images.insert(service.image.to_string(), image);
+            }
+        }
+    }
+
+    /// What is here, without what tells one making from another.
+    pub(super) fn stands(&self) -> String {
+        let Seen::Present(view) = &self.observed.engine else {
+            panic!("the model has an engine");
+        };
+        let containers: Vec<_> = view
+            .containers
             .iter()
-            .flat_map(|(app, declared)| {
-                declared.services.keys().map(|service| ServiceId {
-                    app: app.clone(),
-                    service: service.clone(),
-                })
+            .flat_map(|(id, all)| {
+                all.iter()
+                    .map(move |one| (id, &one.name, &one.config, &one.state, &one.restart))
             })
             .collect();
-        plan
+        let files: Vec<_> = self
+            .observed
+            .files
+            .iter()
+            .filter(|(_, seen)| matches!(seen, Seen::Present(_)))
+            .collect();
+        format!(
+            "{containers:?} {:?} {:?} {files:?}",
+            view.networks, view.volumes
+        )
     }
 
     fn file(&self, path: &AbsPath) -> Option<&ObservedFile> {
@@ -205,12 +283,16 @@ impl Device {
             engine_id.clone(),
             spec.networks.iter().map(|(name, _)| name.clone()).collect(),
         );
+        if spec.service.restart == Restart::No {
+            self.jobs.insert(engine_id.clone());
+        }
+        let state = self.begun(&engine_id);
         let container = ObservedContainer {
             engine_id,
             name: spec.name.clone(),
             config: Some(spec.config.clone()),
             image_id,
-            state: RunState::Running,
+            state,
             restart: arm.cloned().unwrap_or_else(|| "no".to_owned()),
             restarts: 0,
             oom_killed: false,
@@ -223,6 +305,15 @@ impl Device {
             .entry(spec.id.clone())
             .or_default()
             .push(container);
+    }
+
+    /// What a container does once it was started.
+    fn begun(&self, engine_id: &str) -> RunState {
+        if self.jobs.contains(engine_id) {
+            RunState::Exited(0)
+        } else {
+            RunState::Running
+        }
     }
 
     fn drop_container(&mut self, engine_id: &str) {
@@ -325,7 +416,8 @@ impl Device {
                 self.make(spec, arm.as_ref());
             }
             Action::StartContainer { engine_id } => {
-                self.container(engine_id).state = RunState::Running
+                let state = self.begun(engine_id);
+                self.container(engine_id).state = state;
             }
             Action::RestartContainer { id } => {
                 self.touched.push(format!("restart {id}"));
@@ -335,7 +427,9 @@ impl Device {
                     .get_mut(id)
                     .expect("a restart of what is there");
                 assert_eq!(containers.len(), 1);
-                containers[0].state = RunState::Running;
+                let engine_id = containers[0].engine_id.clone();
+                let state = self.begun(&engine_id);
+                self.container(&engine_id).state = state;
             }
             Action::SignalContainer { id, signal } => {
                 self.touched.push(format!("{signal} {id}"));

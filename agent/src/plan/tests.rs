@@ -4,6 +4,7 @@ mod adopted;
 mod containers;
 mod files;
 mod left;
+mod order;
 mod properties;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,10 @@ use evenkeel_schema::group::{Group, Selector};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
 use evenkeel_schema::{app as app_document, service, toml_document, yaml_document};
 
-use super::{app, documents, read_devices, read_fleet, read_groups, resolve, select, trust_folder};
+use super::{
+    app, device_path, documents, read_devices, read_fleet, read_groups, resolve, select,
+    trust_folder,
+};
 use crate::domain::tree::Tree;
 
 /// What was judged.
@@ -27,6 +30,8 @@ pub struct Judged {
     pub groups: usize,
     /// Apps.
     pub apps: usize,
+    /// The documents of devices, and of groups without any, for which nothing at all is declared.
+    pub idle: BTreeSet<String>,
 }
 
 /// What one part of the devices showed.
@@ -84,12 +89,21 @@ pub fn part(tree: &Tree, part: usize, of: usize) -> Part {
         apps: &apps,
     };
     for (id, device) in devices.iter().skip(part).step_by(of.max(1)) {
-        judge.device(id, &BTreeMap::new(), device, &mut found, &mut out);
+        let document = device_path(id);
+        judge.device(
+            &document,
+            id,
+            &BTreeMap::new(),
+            device,
+            &mut found,
+            &mut out,
+        );
     }
     found.judged = Judged {
         devices: devices.len(),
         groups: groups.len(),
         apps: apps.len(),
+        idle: found.judged.idle,
     };
     found.problems = out.sorted();
     found
@@ -101,9 +115,11 @@ pub fn whole(tree: &Tree, parts: Vec<Part>) -> (Judged, Vec<Diagnostic>) {
     let mut all = Part::default();
     for part in parts {
         all.ends |= part.ends;
+        let idle = std::mem::take(&mut all.judged.idle);
         if part.judged.devices > 0 || part.judged.groups > 0 || part.judged.apps > 0 {
             all.judged = part.judged;
         }
+        all.judged.idle.extend(idle);
         all.problems.extend(part.problems);
         all.used.extend(part.used);
         all.covered.extend(part.covered);
@@ -128,6 +144,7 @@ pub fn whole(tree: &Tree, parts: Vec<Part>) -> (Judged, Vec<Diagnostic>) {
             }
             if let Some(id) = example(name, &devices) {
                 judge.device(
+                    &format!("groups/{name}.toml"),
                     &id,
                     &labels_of(group),
                     &Device::default(),
@@ -216,9 +233,10 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Resolves for a device.
+    /// Resolves for a device that this document stands for.
     fn device(
         &self,
+        document: &str,
         id: &DeviceId,
         labels: &BTreeMap<String, String>,
         device: &Device,
@@ -229,8 +247,12 @@ impl Judge<'_> {
         // Unknown apps were reported where they are named.
         selection.apps.retain(|app, _| self.apps.contains(app));
         found.used.extend(selection.apps.keys().cloned());
-        if let Err(problems) = resolve(&selection, self.tree) {
-            out.extend(problems);
+        match resolve(&selection, self.tree) {
+            Ok(resolved) if resolved.state.is_empty() => {
+                found.judged.idle.insert(document.to_owned());
+            }
+            Ok(_) => {}
+            Err(problems) => out.extend(problems),
         }
         found.covered.extend(selection.groups);
     }

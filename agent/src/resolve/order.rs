@@ -104,9 +104,8 @@ pub(super) fn hooks(desired: &mut DesiredApp, entries: &[HookEntry], out: &mut D
             .values()
             .flat_map(|file| &file.on_change)
             .any(|change| match change {
-                OnChange::RestartService(named) | OnChange::SignalService { service: named, .. } => {
-                    named == name
-                }
+                OnChange::RestartService(named)
+                | OnChange::SignalService { service: named, .. } => named == name,
                 OnChange::RestartUnit(_) | OnChange::ReloadUnit(_) => false,
             });
         if is_changed {

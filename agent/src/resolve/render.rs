@@ -58,7 +58,7 @@ pub fn json(resolved: &Resolved, revision: Option<&str>) -> Value {
                 .map(|(key, volume)| (key.to_string(), print::volume_json(name, key, volume)))
                 .collect();
             let checks: Vec<Value> = app.checks.iter().map(check).collect();
-            json!({
+            let mut shown = json!({
                 "name": name,
                 "files": files,
                 "services": services,
@@ -69,7 +69,18 @@ pub fn json(resolved: &Resolved, revision: Option<&str>) -> Value {
                     "deadline": duration::text(app.gate.deadline),
                     "soak": duration::text(app.gate.soak),
                 },
-            })
+            });
+            if !app.requires.is_empty() {
+                shown["requires"] = json!(app.requires);
+            }
+            if !app.hooks.is_empty() {
+                let hooks = app.hooks.iter();
+                let hooks: serde_json::Map<String, Value> = hooks
+                    .map(|(moment, hook)| (moment.as_str().to_owned(), json!(hook.service)))
+                    .collect();
+                shown["hooks"] = Value::Object(hooks);
+            }
+            shown
         })
         .collect();
     json!({

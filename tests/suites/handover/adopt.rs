@@ -292,7 +292,7 @@ fn a_container_that_nobody_named_stays_a_strangers() {
     world
         .repo
         .write("groups/all.toml", "match = \"all\"\napps = []\n");
-    world.repo.release("Without");
+    world.repo.release("Without\n\nAllow-Empty: true");
     world.device.sync().expect_code(0);
     assert_eq!((project.starts(), start(engine, &alone)), before);
     engine.remove(&alone);
@@ -328,7 +328,7 @@ fn going_back_to_before_the_adoption_leaves_it_running_and_a_dropped_app_goes() 
     world
         .repo
         .write("groups/all.toml", "match = \"all\"\napps = []\n");
-    world.repo.release("Dropped");
+    world.repo.release("Dropped\n\nAllow-Empty: true");
     world.device.sync().expect_code(0);
     for id in &project.made {
         assert!(!world.engine().exists(id));

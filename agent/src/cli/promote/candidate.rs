@@ -5,6 +5,7 @@ use super::place::Place;
 use crate::adapter::git_local::LocalRepository;
 use crate::cli::git::{Git, Stop, missing, parse, usage};
 use crate::cli::signed;
+use crate::cycle::ALLOW_EMPTY;
 use crate::domain::revision::CommitId;
 use crate::trust::approval::{self, APPROVAL_TRAILER};
 use crate::trust::policy::BRANCH_TRAILER;
@@ -175,6 +176,7 @@ pub(super) fn made(
     if let Some(reverts) = &candidate.reverts {
         message.push_str(&format!("{REVERTS}: {reverts}\n"));
     }
+    message.push_str(&meant_empty(git, candidate)?);
     message.push_str(gate);
     for line in &args.approvals {
         let value = line
@@ -203,6 +205,26 @@ pub(super) fn made(
         message: &message,
     };
     new.sign(git, args.key.as_deref())
+}
+
+/// That a device may be left with nothing was said of this tree, and is said again.
+fn meant_empty(git: &Git, candidate: &Candidate) -> Result<String, Stop> {
+    let asked = format!("--format=%(trailers:key={ALLOW_EMPTY},valueonly)");
+    let said = git.ask(&[
+        "show",
+        "-s",
+        "--no-show-signature",
+        &asked,
+        candidate.commit.as_str(),
+    ])?;
+    let is_meant = said
+        .lines()
+        .any(|line| line.trim().eq_ignore_ascii_case("true"));
+    Ok(if is_meant {
+        format!("{ALLOW_EMPTY}: true\n")
+    } else {
+        String::new()
+    })
 }
 
 fn commit_of(git: &Git, revision: &str) -> Result<CommitId, Stop> {

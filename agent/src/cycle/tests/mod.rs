@@ -12,6 +12,7 @@ mod device;
 mod floor;
 mod gates;
 mod held;
+mod hooks;
 mod images;
 mod kept_port;
 mod limits;

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use evenkeel_schema::service::{Dependency, Network};
+use evenkeel_schema::app::{Hook, Moment};
+use evenkeel_schema::service::{
+    Condition, Dependency, Deploy, Network, UpdateConfig, UpdateOrder, VolumeExtension,
+    VolumeOnRemove,
+};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::observed::Owned;
 
 const APPS: [&str; 2] = ["alpha", "beta"];
 const SERVICES: [&str; 3] = ["zero", "one", "two"];
@@ -53,15 +58,31 @@ fn any_service(place: usize) -> impl Strategy<Value = Service> {
         }]),
     ];
     let depends = proptest::collection::vec(any::<Option<bool>>(), place);
-    (restart, mount, 0_u8..3, depends, any::<bool>()).prop_map(
-        move |(restart, volumes, env, depends, back)| {
+    let update = prop_oneof![
+        2 => Just(UpdateOrder::StopFirst),
+        1 => Just(UpdateOrder::StartFirst),
+        1 => Just(UpdateOrder::Recreate)
+    ];
+    (restart, mount, 0_u8..3, depends, any::<bool>(), update).prop_map(
+        move |(restart, volumes, env, depends, back, order)| {
             let mut service = service(restart);
+            if order != UpdateOrder::StopFirst {
+                service.deploy = Some(Deploy {
+                    update_config: Some(UpdateConfig { order }),
+                    ..Deploy::default()
+                });
+            }
             service.volumes = volumes;
             service.environment = BTreeMap::from([("N".to_owned(), env.to_string())]);
             for (other, restart) in depends.into_iter().enumerate() {
                 if let Some(restart) = restart {
                     let dependency = Dependency {
                         restart,
+                        condition: if restart {
+                            Condition::Started
+                        } else {
+                            Condition::Completed
+                        },
                         ..Dependency::default()
                     };
                     service
@@ -91,9 +112,34 @@ fn any_app(name: usize) -> impl Strategy<Value = DesiredApp> {
         .map(|(_, at)| *at)
         .collect();
     let files = proptest::collection::vec(proptest::option::of(any_file()), paths.len());
-    (services, files, any::<bool>()).prop_map(move |((zero, one, two), files, internal)| {
+    let more = (any::<bool>(), proptest::option::of(any::<bool>()), 0_u8..4);
+    (services, files, more).prop_map(move |((zero, one, two), files, (internal, ends, hook))| {
         let services = [zero, one, two];
+        // Nothing depends on the last one: it may be a hook.
+        let hooks = match (&services[2], hook) {
+            (Some(_), 0) => BTreeMap::from([(
+                Moment::BeforeUpdate,
+                Hook {
+                    service: SERVICES[2].parse().unwrap(),
+                    deadline: std::time::Duration::from_secs(1),
+                },
+            )]),
+            (_, _) => BTreeMap::new(),
+        };
         DesiredApp {
+            hooks,
+            volumes: BTreeMap::from([(
+                "data".parse().unwrap(),
+                Volume {
+                    extension: VolumeExtension {
+                        on_remove: match ends {
+                            Some(true) => VolumeOnRemove::Delete,
+                            Some(false) | None => VolumeOnRemove::Keep,
+                        },
+                    },
+                    ..Volume::default()
+                },
+            )]),
             services: SERVICES
                 .iter()
                 .zip(services)
@@ -120,8 +166,16 @@ fn any_state() -> impl Strategy<Value = DesiredState> {
     (
         proptest::option::of(any_app(0)),
         proptest::option::of(any_app(1)),
+        any::<Option<bool>>(),
     )
-        .prop_map(|(alpha, beta)| {
+        .prop_map(|(mut alpha, mut beta, requires)| {
+            if let (Some(alpha), Some(beta)) = (&mut alpha, &mut beta) {
+                match requires {
+                    Some(true) => alpha.requires.insert(APPS[1].parse().unwrap()),
+                    Some(false) => beta.requires.insert(APPS[0].parse().unwrap()),
+                    None => false,
+                };
+            }
             let apps = APPS
                 .into_iter()
                 .zip([alpha, beta])
@@ -129,6 +183,14 @@ fn any_state() -> impl Strategy<Value = DesiredState> {
                 .collect();
             state(apps)
         })
+}
+
+fn foreign() -> Owned {
+    Owned {
+        app: None,
+        config: None,
+        in_use: false,
+    }
 }
 
 fn any_mode() -> impl Strategy<Value = Mode> {
@@ -265,16 +327,17 @@ proptest! {
         let persons = found.into_iter().map(|(at, text)| (path(PATHS[at]), regular(&content(&text)))).collect();
         let mut device = Device::new(persons);
         for (desired, mode) in [(&first, modes.0), (&second, modes.1)] {
-            let volumes: Vec<String> = device.view().volumes.keys().cloned().collect();
+            let may_go = device.inventory.volumes.clone();
+            let volumes: Vec<String> = device.view().volumes.keys().filter(|name| !may_go.contains(*name)).cloned().collect();
             let plan = device.converge(desired, mode);
             prop_assert_eq!(&plan.blocked, &[]);
             prop_assert_eq!(device.plan(desired, mode), Plan::default());
             for volume in volumes {
                 prop_assert!(device.view().volumes.contains_key(&volume));
             }
-            // Once it is good, nothing is left but to arm it.
+            // Once it is good, nothing is left but to arm it, and to let go what was declared to.
             let armed = device.converge(desired, Mode::Keep);
-            prop_assert!(armed.steps.iter().all(|step| matches!(step.action, Action::SetRestart { .. })), "{armed:?}");
+            prop_assert!(armed.steps.iter().all(|step| matches!(step.action, Action::SetRestart { .. } | Action::RemoveVolume)), "{armed:?}");
             prop_assert_eq!(device.plan(desired, Mode::Keep), Plan::default());
             for deed in &deeds {
                 commit_deed(&mut device, deed);
@@ -283,6 +346,78 @@ proptest! {
         let healed = device.converge(&second, Mode::Keep);
         prop_assert_eq!(&healed.blocked, &[]);
         prop_assert_eq!(device.plan(&second, Mode::Keep), Plan::default());
+    }
+
+    /// A crash after any step, and the way taken up again, ends where it would have ended without; and so does turning back.
+    #[test]
+    fn interrupted_at_any_step_and_run_again_it_ends_the_same(
+        first in any_state(),
+        second in any_state(),
+        mode in any_mode(),
+        at in 0_usize..30,
+    ) {
+        let mut start = Device::new(BTreeMap::new());
+        start.view().networks.insert("a-persons".to_owned(), foreign());
+        start.view().volumes.insert("photos".to_owned(), foreign());
+        start.view().foreign_container_names.push("theirs".to_owned());
+        start.converge(&first, Mode::Keep);
+        let ends = |mut device: Device, desired: &DesiredState| {
+            device.converge(desired, mode);
+            device.converge(desired, Mode::Keep);
+            device
+        };
+        let straight = ends(start.clone(), &second).stands();
+        let mut cut = start.clone();
+        cut.cut_short(&second, mode, at);
+        let back = cut.clone();
+        let mut on = ends(cut, &second);
+        prop_assert_eq!(on.stands(), straight);
+        prop_assert_eq!(on.plan(&second, Mode::Keep), Plan::default());
+        // Back to the first: its containers, networks and files, and no volume of it is gone.
+        let mut back = ends(back, &first);
+        prop_assert_eq!(back.plan(&first, Mode::Keep), Plan::default());
+        for name in start.view().volumes.keys() {
+            prop_assert!(back.view().volumes.contains_key(name), "{name} is gone");
+        }
+        for mut device in [on, back] {
+            prop_assert_eq!(device.view().networks.get("a-persons"), Some(&foreign()));
+            prop_assert_eq!(device.view().volumes.get("photos"), Some(&foreign()));
+            prop_assert_eq!(&device.view().foreign_container_names, &["theirs".to_owned()]);
+        }
+    }
+
+    #[test]
+    fn what_goes_goes_in_the_reverse_of_the_order_in_which_it_came(first in any_state(), second in any_state()) {
+        let mut device = Device::new(BTreeMap::new());
+        let services = |plan: &Plan, verb: &str| -> Vec<String> {
+            let is_service = |step: &&Step| matches!(step.resource, ResourceId::Service(_)) && step.action.verb() == verb;
+            plan.steps.iter().filter(is_service).map(|step| step.resource.to_string()).collect()
+        };
+        let mut came = services(&device.converge(&first, Mode::Keep), "create");
+        came.reverse();
+        prop_assert_eq!(&services(&device.plan(&state(Vec::new()), Mode::Keep), "remove"), &came);
+        // Of some of them, too.
+        let plan = device.plan(&second, Mode::Advance);
+        let declared = |name: &String| {
+            order(&second).iter().any(|id| ResourceId::Service(id.clone()).to_string() == *name)
+                || second.apps.iter().any(|(app, all)| all.hooks.values().any(|hook| {
+                    ResourceId::Service(ServiceId { app: app.clone(), service: hook.service.clone() }).to_string() == *name
+                }))
+        };
+        let went: Vec<String> = services(&plan, "remove").into_iter().filter(|name| !declared(name)).collect();
+        came.retain(|name| !declared(name));
+        prop_assert_eq!(went, came);
+        // And no app begins before one that it requires.
+        let begins = services(&Device::new(BTreeMap::new()).plan(&second, Mode::Advance), "create");
+        for (app, declared) in &second.apps {
+            for needed in &declared.requires {
+                let first_of = |app: &str| begins.iter().position(|one| one.starts_with(&format!("service/{app}/")));
+                let last_of = |app: &str| begins.iter().rposition(|one| one.starts_with(&format!("service/{app}/")));
+                if let (Some(own), Some(needed)) = (first_of(app.as_str()), last_of(needed.as_str())) {
+                    prop_assert!(needed < own, "{begins:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Scene {
         let newest = world.repo.commit_signed("Further");
         let further = fork(&world, "further.git");
         world.apps(&[]);
-        world.repo.commit_signed("Empty");
+        world.repo.commit_signed("Empty\n\nAllow-Empty: true");
         let empty = fork(&world, "empty.git");
         let device = &mut world.device;
         let made_at = [("state", device.state_dir()), ("root", device.root())];
