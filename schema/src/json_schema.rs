@@ -16,17 +16,20 @@ pub enum Document {
     Device,
     /// `apps/<app>/app.toml`.
     App,
+    /// `apps/<app>/compose.yaml`.
+    Compose,
     /// `/etc/evenkeel/agent.toml`.
     Agent,
 }
 
 impl Document {
     /// Every document.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Fleet,
         Self::Group,
         Self::Device,
         Self::App,
+        Self::Compose,
         Self::Agent,
     ];
 
@@ -38,6 +41,7 @@ impl Document {
             Self::Group => "group",
             Self::Device => "device",
             Self::App => "app",
+            Self::Compose => "compose",
             Self::Agent => "agent",
         }
     }
@@ -48,6 +52,7 @@ impl Document {
             Self::Group => group::KEYS,
             Self::Device => device::KEYS,
             Self::App => app::KEYS,
+            Self::Compose => crate::service::keys::COMPOSE,
             Self::Agent => agent_config::KEYS,
         }
     }
@@ -57,19 +62,21 @@ impl Document {
             Self::Fleet => &["format", "name"],
             Self::Group => &["match"],
             Self::Agent => &["source"],
-            Self::Device | Self::App => &[],
+            Self::Device | Self::App | Self::Compose => &[],
         }
     }
 }
 
 /// Parts of app.toml that are the Compose Specification's, where `x-` keys are free.
-const COMPOSE_PARTS: [&str; 3] = ["services", "networks", "volumes"];
+const COMPOSE_PARTS: [&str; 5] = ["services", "networks", "volumes", "configs", "secrets"];
 
 /// The JSON Schema of a document.
 #[must_use]
 pub fn json_schema(document: Document) -> Value {
     let mut schema = table_schema(document.keys());
-    strict(&mut schema);
+    if document != Document::Compose {
+        strict(&mut schema);
+    }
     if let Value::Object(fields) = &mut schema {
         fields.insert(
             "$schema".to_owned(),
@@ -125,7 +132,8 @@ mod tests {
             known.sort_unstable();
             assert_eq!(keys, known);
             assert_eq!(schema["additionalProperties"], json!(false));
-            assert!(schema.get("patternProperties").is_none());
+            let free = schema.get("patternProperties").is_some();
+            assert_eq!(free, document == Document::Compose);
         }
         let app = json_schema(Document::App);
         assert!(

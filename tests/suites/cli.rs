@@ -335,7 +335,7 @@ fn render_shows_what_one_device_would_get() {
 
 #[test]
 fn schemas_are_json_schema() {
-    for document in ["fleet", "group", "device", "app", "agent"] {
+    for document in ["fleet", "group", "device", "app", "compose", "agent"] {
         let said = evenkeel(&["schema", document]).expect_code(0);
         let schema: Value = serde_json::from_str(&said.stdout).expect("JSON");
         assert!(

@@ -12,6 +12,7 @@ mod bad_input;
 mod booted;
 mod bundles;
 mod cli;
+mod compose;
 mod converge;
 mod daemon;
 mod differential;

@@ -1,4 +1,4 @@
-//! `evenkeel schema [fleet|group|device|app|agent]`: JSON Schema for editors.
+//! `evenkeel schema [fleet|group|device|app|compose|agent]`: JSON Schema for editors.
 
 use evenkeel_schema::json_schema::{Document, json_schema};
 
@@ -6,7 +6,7 @@ use evenkeel_schema::json_schema::{Document, json_schema};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which document; without it, all of them by name.
-    #[arg(value_parser = ["fleet", "group", "device", "app", "agent"])]
+    #[arg(value_parser = ["fleet", "group", "device", "app", "compose", "agent"])]
     pub document: Option<String>,
 }
 

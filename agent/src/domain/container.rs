@@ -1,6 +1,7 @@
 //! A container to be made, whole.
 
 use evenkeel_schema::name::DeviceId;
+use evenkeel_schema::path::AbsPath;
 use evenkeel_schema::service::Service;
 
 use super::resource::ServiceId;
@@ -23,4 +24,8 @@ pub struct ContainerSpec {
     pub networks: Vec<(String, Vec<String>)>,
     /// Engine names of the volumes by their key in the app.
     pub volumes: std::collections::BTreeMap<String, String>,
+    /// Configs and secrets: where each lies on the device, and where the container sees it.
+    pub files: Vec<(AbsPath, String)>,
+    /// Names in the engine of the containers whose namespaces it shares, by the services that have them.
+    pub shared: std::collections::BTreeMap<String, String>,
 }

@@ -27,13 +27,15 @@ fn changed_files<'a>(
 
 /// The first changed file that a service mounts by itself.
 pub(super) fn mounted_itself<'a>(
+    id: &ServiceId,
     service: &Service,
     changed: &BTreeSet<&'a AbsPath>,
 ) -> Option<&'a AbsPath> {
-    changed
-        .iter()
-        .find(|path| compose::bind_sources(service).any(|source| source == **path))
-        .copied()
+    if changed.is_empty() {
+        return None;
+    }
+    let sources = compose::bind_sources(id, service);
+    changed.iter().find(|path| sources.contains(path)).copied()
 }
 
 /// Services that mount a directory with a changed file in it, unless the file's `on_change` says what shall happen to
@@ -48,6 +50,11 @@ pub(super) fn implied_restarts(
     }
     for (app, declared) in &desired.apps {
         for (name, service) in &declared.services {
+            let id = ServiceId {
+                app: app.clone(),
+                service: name.clone(),
+            };
+            let sources = compose::bind_sources(&id, service);
             let cause = changed_files(desired, changed).find(|(owner, path, file)| {
                 let is_named = *owner == app
                     && file.on_change.iter().any(|change| match change {
@@ -55,13 +62,9 @@ pub(super) fn implied_restarts(
                         OnChange::SignalService { service: named, .. } => named == name,
                         OnChange::RestartUnit(_) | OnChange::ReloadUnit(_) => false,
                     });
-                !is_named && compose::bind_sources(service).any(|source| path.is_within(source))
+                !is_named && sources.iter().any(|source| path.is_within(source))
             });
             if let Some((_, path, _)) = cause {
-                let id = ServiceId {
-                    app: app.clone(),
-                    service: name.clone(),
-                };
                 found.insert(id, path.clone());
             }
         }

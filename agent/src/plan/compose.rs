@@ -53,12 +53,16 @@ pub(super) fn config_hash<T: Serialize>(declaration: &T) -> String {
         .to_owned()
 }
 
-/// Sources of a service's bind mounts.
-pub(super) fn bind_sources(service: &Service) -> impl Iterator<Item = &AbsPath> {
-    service.volumes.iter().filter_map(|mount| match mount {
-        Mount::Bind { source, .. } => Some(source),
+/// Paths that a service mounts from the device: its bind mounts, its configs and its secrets.
+pub(super) fn bind_sources(id: &ServiceId, service: &Service) -> Vec<AbsPath> {
+    let binds = service.volumes.iter().filter_map(|mount| match mount {
+        Mount::Bind { source, .. } => Some(source.clone()),
         Mount::Volume { .. } | Mount::Tmpfs { .. } => None,
-    })
+    });
+    let files = service.mounted_files(&id.app, &id.service);
+    binds
+        .chain(files.into_iter().map(|file| file.path))
+        .collect()
 }
 
 /// Keys of the volumes that a service mounts.

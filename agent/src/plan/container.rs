@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use evenkeel_schema::app::OnChange;
+use evenkeel_schema::name::{AppName, ServiceName};
+use evenkeel_schema::path::AbsPath;
 use evenkeel_schema::service::{Deploy, Mount, Network, Service, UpdateOrder, Volume, print};
 use serde_json::json;
 
@@ -37,6 +39,7 @@ pub fn spec(desired: &DesiredState, id: &ServiceId) -> Option<ContainerSpec> {
                 |declared| print::network_name(&id.app, key, declared),
             );
             let mut aliases = vec![id.service.to_string()];
+            aliases.extend(service.replica.iter().map(|replica| replica.of.to_string()));
             aliases.extend(joined.aliases.iter().cloned());
             aliases.dedup();
             (name, aliases)
@@ -55,18 +58,39 @@ pub fn spec(desired: &DesiredState, id: &ServiceId) -> Option<ContainerSpec> {
             volumes.insert(key.to_string(), name);
         }
     }
+    let files: Vec<(AbsPath, String)> = service
+        .mounted_files(&id.app, &id.service)
+        .into_iter()
+        .map(|file| (file.path, file.target))
+        .collect();
+    let shared = service
+        .shares_with()
+        .filter_map(|name| {
+            let (key, other) = app.services.iter().find(|(key, _)| key.as_str() == name)?;
+            Some((name.to_owned(), container_name(&id.app, key, other)))
+        })
+        .collect();
     Some(ContainerSpec {
         id: id.clone(),
-        name: service
-            .container_name
-            .clone()
-            .unwrap_or_else(|| format!("{}-{}-1", id.app, id.service)),
-        config: config_hash(desired, app, id, service),
+        name: container_name(&id.app, &id.service, service),
+        config: config_hash(desired, app, id, service, &files),
+        files,
+        shared,
         service: service.clone(),
         device: desired.device.clone(),
         networks,
         volumes,
     })
+}
+
+/// A service's container's name in the engine, as Compose gives it.
+#[must_use]
+pub fn container_name(app: &AppName, name: &ServiceName, service: &Service) -> String {
+    match (&service.container_name, &service.replica) {
+        (Some(name), _) => name.clone(),
+        (None, None) => format!("{app}-{name}-1"),
+        (None, Some(replica)) => format!("{app}-{}-{}", replica.of, replica.number),
+    }
 }
 
 /// The engine's restart policy that a service asks for: `no`, `always`, `on-failure[:n]` or `unless-stopped`.
@@ -82,6 +106,7 @@ fn config_hash(
     app: &DesiredApp,
     id: &ServiceId,
     service: &Service,
+    own: &[(AbsPath, String)],
 ) -> String {
     let mut mounted: BTreeMap<&str, (&str, u32, &str, &str)> = BTreeMap::new();
     for mount in &service.volumes {
@@ -99,6 +124,14 @@ fn config_hash(
             }
         }
     }
+    for (path, _) in own {
+        if let Some((path, file)) = app.files.get_key_value(path) {
+            mounted.insert(
+                path.as_str(),
+                (file.content.as_str(), file.mode, &file.owner, &file.group),
+            );
+        }
+    }
     // A network or volume that is renamed under the same key makes another container.
     let networks: Vec<_> = service
         .networks
@@ -109,8 +142,14 @@ fn config_hash(
                 .and_then(|network| network.name.as_ref())
         })
         .collect();
+    let mut service = json!(without_order(service));
+    if let Some(fields) = service.as_object_mut() {
+        // How many there are, and when: not what one is.
+        fields.remove("scale");
+        fields.remove("profiles");
+    }
     let mut canonical = json!({
-        "service": without_order(service),
+        "service": service,
         "files": mounted,
         "networks": networks,
     });

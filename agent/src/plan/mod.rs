@@ -9,6 +9,7 @@ pub mod imagined;
 mod left;
 #[cfg(test)]
 mod model;
+mod namespaces;
 mod networks_volumes;
 mod services;
 #[cfg(test)]

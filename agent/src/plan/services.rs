@@ -9,7 +9,7 @@ use evenkeel_schema::path::AbsPath;
 
 use super::container::{Difference, differences, spec};
 use super::text::short;
-use super::{Action, Blocked, Left, Mode, Step, changes, compose};
+use super::{Action, Blocked, Left, Mode, Step, changes, compose, namespaces};
 use crate::domain::container::ContainerSpec;
 use crate::domain::desired::{DesiredApp, DesiredState};
 use crate::domain::history::Inventory;
@@ -78,21 +78,23 @@ pub(super) fn plan(question: &Question<'_>) -> Services {
     services
 }
 
-/// The services that are no longer declared, those that began last first. Of what is not known when it began, the last by
-/// name first.
+/// The services that are no longer declared, those that began last first. Of what is not known when it began, those that live
+/// in others' namespaces first, then the last by name.
 fn going<'q>(question: &Question<'q>) -> Vec<&'q ServiceId> {
     let ids = question.view.containers.keys();
     let mut going: Vec<&ServiceId> = ids
         .filter(|id| question.desired.service(id).is_none())
         .collect();
     let began = |id: &ServiceId| question.inventory.order.iter().position(|one| one == id);
-    going.sort_by_key(|id| std::cmp::Reverse((began(id), *id)));
+    // An engine keeps a container in whose namespaces others live.
+    let is_guest = |id: &ServiceId| of(question, id).iter().any(namespaces::is_guest);
+    going.sort_by_key(|id| std::cmp::Reverse((began(id), is_guest(id), *id)));
     going
 }
 
 /// The container of a service that is kept: the one with the right name, then with the declared configuration, then
 /// one that runs, then by the engine's id.
-fn keeper<'a>(
+pub(super) fn keeper<'a>(
     spec: &ContainerSpec,
     containers: &'a [ObservedContainer],
 ) -> Option<&'a ObservedContainer> {
@@ -113,7 +115,7 @@ fn in_order(containers: &[ObservedContainer]) -> Vec<&ObservedContainer> {
     sorted
 }
 
-fn of<'a>(question: &Question<'a>, id: &ServiceId) -> &'a [ObservedContainer] {
+pub(super) fn of<'a>(question: &Question<'a>, id: &ServiceId) -> &'a [ObservedContainer] {
     question.view.containers.get(id).map_or(&[], Vec::as_slice)
 }
 
@@ -232,7 +234,10 @@ impl Services {
             };
             return self.begin(id, action, because);
         }
-        if !pending && let Some(because) = outdated(question, &spec, kept) {
+        if !pending
+            && let Some(because) = outdated(question, &spec, kept)
+                .or_else(|| namespaces::lost(self, question, &spec, kept))
+        {
             let old = kept.engine_id.clone();
             return self.begin(
                 id,
@@ -298,6 +303,17 @@ impl Services {
         }
     }
 
+    /// Whether this plan makes the container of a service, or makes it again.
+    pub(super) fn is_made(&self, id: &ServiceId) -> bool {
+        self.starts.iter().any(|step| {
+            let makes = matches!(
+                step.action,
+                Action::CreateContainer { .. } | Action::RecreateContainer { .. }
+            );
+            makes && step.resource == ResourceId::Service(id.clone())
+        })
+    }
+
     fn begin(&mut self, id: &ServiceId, action: Action, because: String) {
         self.begun.insert(id.clone());
         self.starts.push(Step {
@@ -346,8 +362,14 @@ impl Services {
                     app: id.app.clone(),
                     service: (*needed).clone(),
                 };
+                // Namespaces end with the process that has them.
+                let shared = service
+                    .shares_with()
+                    .any(|name| name == needed.service.as_str());
                 dependency.restart
-                    && (made_again.contains(&needed) || self.restarts.contains_key(&needed))
+                    && (made_again.contains(&needed)
+                        || self.restarts.contains_key(&needed)
+                        || (shared && self.begun.contains(&needed)))
             });
             if let Some((needed, _)) = cause {
                 let because = format!("depends on {needed}, which begins anew");
@@ -357,13 +379,17 @@ impl Services {
     }
 }
 
-/// Why a container has to go before the networks are made again, where it has: it joins one of them, or it is made
-/// again too and may be on one that its declaration does not name any more.
-fn in_the_way(
+/// Why a container has to go before others are made again, where it has: it lives in the namespaces of one of them, it
+/// joins a network that is made again, or it is made again too and may be on one that its declaration does not name any
+/// more.
+pub(super) fn in_the_way(
     question: &Question<'_>,
     spec: &ContainerSpec,
     kept: &ObservedContainer,
 ) -> Option<String> {
+    if let Some(because) = namespaces::made_again(question, spec) {
+        return Some(because);
+    }
     if let Some((network, _)) = spec
         .networks
         .iter()
@@ -401,7 +427,7 @@ fn unlike(
         return Some("its declared image is not on the device".to_owned());
     };
     told(&differences(spec, image, kept)).or_else(|| {
-        changes::mounted_itself(&spec.service, question.changed)
+        changes::mounted_itself(&spec.id, &spec.service, question.changed)
             .map(|path| format!("file{path} changes, which it mounts by itself"))
     })
 }
@@ -428,7 +454,7 @@ fn told(found: &[Difference]) -> Option<String> {
 }
 
 /// Why a container has to be made again, where it has.
-fn outdated(
+pub(super) fn outdated(
     question: &Question<'_>,
     spec: &ContainerSpec,
     kept: &ObservedContainer,
@@ -463,6 +489,6 @@ fn outdated(
         return Some(format!("name {} -> {}", kept.name, spec.name));
     }
     // A file mounted by itself: the mount holds the file that stood there before, whatever stands there now.
-    changes::mounted_itself(&spec.service, question.changed)
+    changes::mounted_itself(&spec.id, &spec.service, question.changed)
         .map(|path| format!("file{path} changed, which it mounts by itself"))
 }

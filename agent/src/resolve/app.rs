@@ -9,17 +9,19 @@ use evenkeel_schema::name::{AppName, ServiceName};
 use evenkeel_schema::node::{Node, Value};
 use evenkeel_schema::path::RepoPath;
 use evenkeel_schema::service::{
-    self, Compose, check_references, decode_networks, decode_services, decode_volumes,
+    self, Compose, FileKind, check_references, decode_files, decode_networks, decode_services,
+    decode_volumes,
 };
-use evenkeel_schema::{toml_document, yaml_document};
+use evenkeel_schema::toml_document;
 
 use super::Selection;
 use super::conflicts::Claims;
 use super::documents::{self, Found};
-use super::interpolate::{self, Lookup};
 use super::merge::{self, Variables};
 use super::order;
+use super::project::Project;
 use super::template::{TemplateError, Templates};
+use super::{mounted, replicas};
 use crate::domain::desired::{Contents, DesiredApp, DesiredFile};
 use crate::domain::revision::ContentId;
 use crate::domain::tree::Tree;
@@ -40,6 +42,17 @@ impl<'s> Context<'s> {
                 &selection.values,
             ),
         }
+    }
+
+    /// The app's Compose files.
+    pub(super) fn project<'p>(
+        &'p self,
+        app: &'p AppName,
+        folder: &'p str,
+        tree: &'p Tree,
+    ) -> Project<'p> {
+        let values = &self.selection.values;
+        Project::new(tree, folder, app.as_str(), &self.variables, values)
     }
 
     fn templates(&self, app: &AppName) -> Templates {
@@ -74,22 +87,23 @@ pub(super) fn resolve(
         return None;
     }
     let templates = context.templates(name);
+    let project = context.project(name, &folder, tree);
     let mut document = None;
     if let Some(bytes) = app_bytes
         && let Some(mut node) = toml_document::parse(&app_path, bytes, out)
     {
         let failed = render_strings(&mut node, &templates, out);
         document = Some(without_echo(&failed, out, |out| {
-            let app = app::decode(&node, out);
-            let parts = own_parts(&app, out);
+            let mut app = app::decode(&node, out);
+            let parts = own_parts(&mut app, &project, out);
             (app, parts)
         }));
     }
     let mut compose = None;
     if let Some(bytes) = compose_bytes {
         refuse_clashes(context, &compose_path, out);
-        if let Some(mut node) = yaml_document::parse(&compose_path, bytes, out) {
-            let failed = interpolate_strings(&mut node, context, name, out);
+        if let Some(node) = project.compose(&compose_path, bytes, out) {
+            let failed = project.failed.borrow().clone();
             let read = without_echo(&failed, out, |out| service::decode_compose(&node, out));
             compose = Some((node, read));
         }
@@ -107,7 +121,10 @@ pub(super) fn resolve(
         Some((node, _)) => node.get("services").cloned(),
         None => app.as_ref().and_then(|app| app.services.clone()),
     };
-    let read = compose.map_or(own, |(_, read)| read);
+    let mut read = compose.map_or(own, |(_, read)| read);
+    if let Some(node) = &services_node {
+        replicas::apply(node, &mut read, out);
+    }
     if let Some(node) = &services_node {
         judge_images(context, node, &read, out);
         claims.services(name, node, &read);
@@ -121,7 +138,9 @@ pub(super) fn resolve(
             .map_or_else(Position::default, |node| node.at),
     };
     claims.engine_names(name, &whole, &read);
+    let files = mounted::files(&project, name, &read, contents, out);
     let mut desired = DesiredApp {
+        files,
         services: read.services,
         networks: read.networks,
         volumes: read.volumes,
@@ -130,6 +149,7 @@ pub(super) fn resolve(
     let mut requires = Vec::new();
     if let Some(app) = app {
         for entry in app.files {
+            mounted::refuse_place(&entry.path, out);
             claims.path(name, &entry.path);
             judge_changes(&entry, &desired.services, out);
             if let Some(bytes) = content(&entry.source, &folder, tree, &templates, out) {
@@ -210,39 +230,6 @@ fn render_strings(
     failed
 }
 
-/// Fills in every `${VAR}` of compose.yaml; gives the places of those strings that could not be.
-fn interpolate_strings(
-    node: &mut Node,
-    context: &Context<'_>,
-    app: &AppName,
-    out: &mut Diagnostics,
-) -> BTreeSet<Position> {
-    let mut failed = BTreeSet::new();
-    let lookup = |name: &str| match context.variables.by_name.get(name) {
-        Some(variable) => match &variable.text {
-            Some(text) => Lookup::Set(text.clone()),
-            None => Lookup::Wrong(format!(
-                "`${{{name}}}` is {}, which is a list and has no text",
-                variable.origin
-            )),
-        },
-        // Compose's own: the project's name, which is the app's.
-        None if name == "COMPOSE_PROJECT_NAME" => Lookup::Set(app.to_string()),
-        None => Lookup::Unset,
-    };
-    node.rewrite_strings(
-        &mut |text, file, at| match interpolate::interpolate(text, &lookup) {
-            Ok(text) => Some(text),
-            Err(message) => {
-                failed.insert(at);
-                out.error(file, at, message);
-                None
-            }
-        },
-    );
-    failed
-}
-
 /// Runs a decoder, and leaves out what it says about strings that were reported already: their text is not what it
 /// will be.
 fn without_echo<T>(
@@ -263,8 +250,8 @@ fn without_echo<T>(
     value
 }
 
-/// The services, networks and volumes that app.toml itself declares.
-fn own_parts(app: &app::App, out: &mut Diagnostics) -> Compose {
+/// The services and what stands beside them, as app.toml itself declares them.
+fn own_parts(app: &mut app::App, project: &Project<'_>, out: &mut Diagnostics) -> Compose {
     let mut parts = Compose::default();
     if let Some(node) = &app.networks {
         parts.networks = decode_networks(node, out);
@@ -272,9 +259,17 @@ fn own_parts(app: &app::App, out: &mut Diagnostics) -> Compose {
     if let Some(node) = &app.volumes {
         parts.volumes = decode_volumes(node, out);
     }
-    if let Some(node) = &app.services {
-        parts.services = decode_services(node, out);
-        check_references(node, &parts.services, &parts.networks, &parts.volumes, out);
+    if let Some(node) = &app.configs {
+        parts.configs = decode_files(FileKind::Config, node, out);
+    }
+    if let Some(node) = &app.secrets {
+        parts.secrets = decode_files(FileKind::Secret, node, out);
+    }
+    if let Some(node) = app.services.take() {
+        let node = project.own(node, out);
+        parts.services = decode_services(&node, out);
+        check_references(&node, &parts, out);
+        app.services = Some(node);
     }
     parts
 }
@@ -284,12 +279,14 @@ fn refuse_two_sources(app: &app::App, compose_path: &str, out: &mut Diagnostics)
         ("services", &app.services),
         ("networks", &app.networks),
         ("volumes", &app.volumes),
+        ("configs", &app.configs),
+        ("secrets", &app.secrets),
     ] {
         if let Some(node) = node {
             node.error_with_help(
                 out,
                 format!("`[{name}]` stands here, and there is `{compose_path}` too"),
-                "declare services, networks and volumes in one of the two",
+                "declare services and what stands beside them in one of the two",
             );
         }
     }

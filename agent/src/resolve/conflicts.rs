@@ -57,10 +57,13 @@ impl Claims {
             }
             self.names.push(NameClaim {
                 kind: "container",
-                name: service
-                    .container_name
-                    .clone()
-                    .unwrap_or_else(|| format!("{app}-{name}-1")),
+                name: service.container_name.clone().unwrap_or_else(|| {
+                    let (of, number) = match &service.replica {
+                        None => (name, 1),
+                        Some(replica) => (&replica.of, replica.number),
+                    };
+                    format!("{app}-{of}-{number}")
+                }),
                 owner: format!("{app}/{name}"),
                 place: Place::of(here.get("container_name").unwrap_or(here)),
             });

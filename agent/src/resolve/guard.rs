@@ -22,7 +22,7 @@ use evenkeel_schema::agent_config::GuardSection;
 use evenkeel_schema::app::{OnChange, Probe};
 use evenkeel_schema::name::AppName;
 use evenkeel_schema::path::AbsPath;
-use evenkeel_schema::service::{Logging, Mount, Network, Service, Volume, print};
+use evenkeel_schema::service::{FILES_FOLDER, Logging, Mount, Network, Service, Volume, print};
 
 use crate::domain::desired::{DesiredApp, DesiredFile, DesiredState};
 use crate::domain::resource::{ResourceId, ServiceId};
@@ -327,11 +327,14 @@ impl Judge<'_> {
 
     fn files(&mut self, app: &DesiredApp) {
         for (path, file) in &app.files {
-            self.path(
-                &ResourceId::File(path.clone()),
-                path.as_str(),
-                Names::Declared,
-            );
+            // Configs and secrets: nobody can declare another file there.
+            let made_by_us = FILES_FOLDER
+                .parse()
+                .is_ok_and(|folder| path.is_within(&folder));
+            if !made_by_us {
+                let id = ResourceId::File(path.clone());
+                self.path(&id, path.as_str(), Names::Declared);
+            }
             for change in &file.on_change {
                 match change {
                     OnChange::RestartUnit(unit) | OnChange::ReloadUnit(unit) => {
@@ -351,6 +354,10 @@ impl Judge<'_> {
         self.all(id, image.into_iter().collect());
         for device in &service.devices {
             let why = devices::violation(device.source.as_str(), guard.devices.as_deref());
+            self.all(id, why.into_iter().collect());
+        }
+        for gpu in service.all_gpus() {
+            let why = devices::gpu_violation(gpu, guard.devices.as_deref());
             self.all(id, why.into_iter().collect());
         }
         for mount in &service.volumes {

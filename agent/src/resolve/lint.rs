@@ -15,6 +15,8 @@ use evenkeel_schema::group::{Group, Selector};
 use evenkeel_schema::name::{AppName, DeviceId, GroupName};
 use evenkeel_schema::{app as app_document, service, toml_document, yaml_document};
 
+use super::merge::Variables;
+use super::project::{self, Project};
 use super::{
     app, device_path, documents, read_devices, read_fleet, read_groups, resolve, select,
     trust_folder,
@@ -293,13 +295,18 @@ fn judge_unused(tree: &Tree, name: &AppName, out: &mut Diagnostics) {
         );
         return;
     }
+    // No device's values are known; every service is judged, whatever its profiles.
+    let variables = Variables::default();
+    let values = project::every_profile(&folder);
+    let project = Project::new(tree, &folder, name.as_str(), &variables, &values);
     if let Some(bytes) = app_bytes
         && let Some(node) = toml_document::parse(&app_path, bytes, out)
     {
         let mut problems = Diagnostics::new();
         let read = app_document::decode(&node, &mut problems);
-        if let Some(services) = &read.services {
-            service::decode_services(services, &mut problems);
+        if let Some(services) = read.services {
+            let services = project.own(services, &mut problems);
+            service::decode_services(&services, &mut problems);
         }
         keep(&node, problems, out);
     }
@@ -307,7 +314,9 @@ fn judge_unused(tree: &Tree, name: &AppName, out: &mut Diagnostics) {
         && let Some(node) = yaml_document::parse(&compose_path, bytes, out)
     {
         let mut problems = Diagnostics::new();
-        service::decode_compose(&node, &mut problems);
+        if let Some(node) = project.compose(&compose_path, bytes, &mut problems) {
+            service::decode_compose(&node, &mut problems);
+        }
         keep(&node, problems, out);
     }
 }

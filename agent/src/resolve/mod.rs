@@ -16,8 +16,11 @@ pub mod guard;
 mod interpolate;
 pub mod lint;
 mod merge;
+mod mounted;
 mod order;
+mod project;
 pub mod render;
+mod replicas;
 mod template;
 pub mod trust_folder;
 
@@ -270,4 +273,4 @@ fn rollout_of(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

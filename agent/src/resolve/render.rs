@@ -37,6 +37,8 @@ pub fn json(resolved: &Resolved, revision: Option<&str>) -> Value {
             let services: serde_json::Map<String, Value> = app
                 .services
                 .iter()
+                // Further containers of a service are no services of their own here.
+                .filter(|(_, service)| service.replica.is_none())
                 .map(|(key, service)| (key.to_string(), print::compose_json(service)))
                 .collect();
             let mut declared = app.networks.clone();

@@ -25,6 +25,16 @@ pub const KEYS: &[Key] = &[
         "Volumes of the app",
     ),
     key(
+        "configs",
+        Shape::Map(&Shape::Table(keys::CONFIG)),
+        "Files for containers",
+    ),
+    key(
+        "secrets",
+        Shape::Map(&Shape::Table(keys::SECRET)),
+        "Files for containers, whose content is never shown",
+    ),
+    key(
         "checks",
         Shape::List(&Shape::Table(CHECK)),
         "What \"this app works\" means beyond its containers' health",

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use super::parts::{
     depends_on, deploy, engine_name, expose, extra_hosts, host_name, labels, logging, memory,
-    namespace, network_mode, networks, tmpfs, ulimits,
+    namespace, network_mode, networks, set_scale, tmpfs, ulimits,
 };
 use super::read::Bare;
 use super::{
-    Condition, DEFAULT_NETWORK, Mount, Network, NetworkMode, Restart, Service, ServiceNetwork,
-    Volume, healthcheck, keys, mounts, ports, read, resource, shell, strategy, units,
+    Condition, DEFAULT_NETWORK, Dependency, FileKind, FileObject, Mount, Network, NetworkMode,
+    Restart, Service, ServiceNetwork, Volume, decode_files, files, gpus, healthcheck, keys, mounts,
+    ports, read, resource, shell, strategy, units,
 };
 use crate::diagnostic::Diagnostics;
 use crate::image::ImageRef;
@@ -18,7 +19,7 @@ use crate::name::ServiceName;
 use crate::node::{Node, Value};
 
 /// What a whole compose.yaml says.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Compose {
     /// Containers.
     pub services: BTreeMap<ServiceName, Service>,
@@ -26,6 +27,21 @@ pub struct Compose {
     pub networks: BTreeMap<ServiceName, Network>,
     /// Volumes.
     pub volumes: BTreeMap<ServiceName, Volume>,
+    /// Configs.
+    pub configs: BTreeMap<ServiceName, FileObject>,
+    /// Secrets.
+    pub secrets: BTreeMap<ServiceName, FileObject>,
+}
+
+impl Compose {
+    /// The configs or the secrets.
+    #[must_use]
+    pub const fn files(&self, kind: FileKind) -> &BTreeMap<ServiceName, FileObject> {
+        match kind {
+            FileKind::Config => &self.configs,
+            FileKind::Secret => &self.secrets,
+        }
+    }
 }
 
 /// Reads a whole compose.yaml, and checks that what its services name is declared.
@@ -40,18 +56,16 @@ pub fn decode_compose(node: &Node, out: &mut Diagnostics) -> Compose {
             }
             "networks" => compose.networks = resource::decode_networks(field.node, out),
             "volumes" => compose.volumes = resource::decode_volumes(field.node, out),
-            "name" | "version" => {}
+            "configs" => compose.configs = decode_files(FileKind::Config, field.node, out),
+            "secrets" => compose.secrets = decode_files(FileKind::Secret, field.node, out),
+            // What is included stands here by now; where it does not, nobody reads the files.
+            "name" | "version" | "include" => {}
             _ => read::unread(&field, out),
         }
     }
     match services {
-        Some(services) => check_references(
-            services,
-            &compose.services,
-            &compose.networks,
-            &compose.volumes,
-            out,
-        ),
+        Some(services) => check_references(services, &compose, out),
+        None if node.get("include").is_some() => {}
         None => node.error(out, "compose.yaml has no `services`"),
     }
     compose
@@ -62,18 +76,45 @@ pub fn decode_services(node: &Node, out: &mut Diagnostics) -> BTreeMap<ServiceNa
     resource::named(node, "services", out, service)
 }
 
-/// Checks that the networks, volumes and services that services name are declared, and that no service waits for
+/// Checks that the networks, volumes, files and services that services name are declared, and that no service waits for
 /// itself. `node` is the table of services.
-pub fn check_references(
-    node: &Node,
-    services: &BTreeMap<ServiceName, Service>,
-    networks: &BTreeMap<ServiceName, Network>,
-    volumes: &BTreeMap<ServiceName, Volume>,
-    out: &mut Diagnostics,
-) {
+pub fn check_references(node: &Node, read: &Compose, out: &mut Diagnostics) {
+    let Compose {
+        services,
+        networks,
+        volumes,
+        configs: _,
+        secrets: _,
+    } = read;
     for (name, service) in services {
         let here = node.get(name.as_str()).unwrap_or(node);
         let place = |key: &str| here.get(key).unwrap_or(here);
+        for (kind, mounts) in [
+            (FileKind::Config, &service.configs),
+            (FileKind::Secret, &service.secrets),
+        ] {
+            let key = kind.key();
+            for mount in mounts {
+                if !read.files(kind).contains_key(&mount.source) {
+                    let source = &mount.source;
+                    place(key).error_with_help(
+                        out,
+                        format!("`{name}` mounts `{source}` of `{key}`, which is not declared"),
+                        format!(
+                            "add `[{key}.{source}]` with a `file` (`{key}: {{{source}: {{file: ...}}}}` in compose.yaml)"
+                        ),
+                    );
+                }
+            }
+        }
+        for other in service.shares_with() {
+            if !services.keys().any(|known| known.as_str() == other) {
+                here.error(
+                    out,
+                    format!("`{name}` shares a namespace of `{other}`, which is not a service of this app"),
+                );
+            }
+        }
         for network in service.networks.keys() {
             if network.as_str() != DEFAULT_NETWORK && !networks.contains_key(network) {
                 place("networks").error_with_help(
@@ -102,6 +143,8 @@ pub fn check_references(
         for (other, dependency) in &service.depends_on {
             let at = place("depends_on");
             match services.get(other) {
+                // Told above.
+                None if service.shares_with().any(|shared| shared == other.as_str()) => {}
                 None if dependency.required => at.error(
                     out,
                     format!("`{name}` depends on `{other}`, which is not a service of this app"),
@@ -181,7 +224,9 @@ fn service(node: &Node, out: &mut Diagnostics) -> Option<Service> {
     let known = image.is_some();
     let mut service = Service::new(image.or_else(placeholder)?);
     service.networks.clear();
-    for field in &fields {
+    // What `deploy` says beside another key is compared with it, wherever the two stand.
+    let (last, first): (Vec<_>, Vec<_>) = fields.iter().partition(|field| field.name == "deploy");
+    for field in first.into_iter().chain(last) {
         one(&mut service, field, out);
     }
     finish(&mut service, node, out);
@@ -196,6 +241,22 @@ fn finish(service: &mut Service, node: &Node, out: &mut Diagnostics) {
                 out,
                 "a service cannot have both `networks` and `network_mode`",
             );
+        }
+        if let Some(NetworkMode::Service(_) | NetworkMode::Container(_)) = service.network_mode {
+            let set = [
+                ("ports", !service.ports.is_empty()),
+                ("hostname", service.hostname.is_some()),
+                ("extra_hosts", !service.extra_hosts.is_empty()),
+                ("dns", !service.dns.is_empty()),
+                ("mac_address", service.mac_address.is_some()),
+            ];
+            for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+                node.error_with_help(
+                    out,
+                    format!("`{key}` has no meaning in another container's network"),
+                    "set it on the service whose network it is",
+                );
+            }
         }
         if service.network_mode == Some(NetworkMode::Host) && !service.ports.is_empty() {
             node.error_with_help(
@@ -225,6 +286,18 @@ fn finish(service: &mut Service, node: &Node, out: &mut Diagnostics) {
             limits.pids.map(i64::cast_unsigned),
         ),
     ];
+    let reserved = service
+        .deploy
+        .as_ref()
+        .and_then(|deploy| deploy.resources.as_ref()?.reservations.as_ref()?.memory);
+    if let (Some(one), Some(other)) = (service.mem_reservation, reserved)
+        && one != other
+    {
+        node.error(
+            out,
+            "`mem_reservation` and `deploy.resources.reservations.memory` say different things",
+        );
+    }
     for (short, long, one, other) in twice {
         if let (Some(one), Some(other)) = (one, other)
             && one != other
@@ -235,11 +308,67 @@ fn finish(service: &mut Service, node: &Node, out: &mut Diagnostics) {
             );
         }
     }
+    // As Compose has it: who lives in another's namespaces comes after it, and begins anew with it.
+    let shared: Vec<ServiceName> = service
+        .shares_with()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    for name in shared {
+        service.depends_on.entry(name).or_insert(Dependency {
+            restart: true,
+            ..Dependency::default()
+        });
+    }
+    // One container is what a service has anyway.
+    service.scale = service.scale.filter(|number| *number != 1);
+    if service.scale.is_some() {
+        finish_scale(service, node, out);
+    }
+    for kind in [FileKind::Config, FileKind::Secret] {
+        let mounts = match kind {
+            FileKind::Config => &service.configs,
+            FileKind::Secret => &service.secrets,
+        };
+        for path in mounts.iter().map(|mount| mount.seen_at(kind)) {
+            if service.volumes.iter().any(|other| other.target() == path) {
+                node.error(out, format!("two mounts at `{path}` in the container"));
+            }
+        }
+    }
     for mount in &service.tmpfs {
         let path = mount.split(':').next().unwrap_or(mount);
         if service.volumes.iter().any(|other| other.target() == path) {
             node.error(out, format!("two mounts at `{path}` in the container"));
         }
+    }
+}
+
+/// What several containers of one service cannot share.
+fn finish_scale(service: &Service, node: &Node, out: &mut Diagnostics) {
+    let help = "write a second service, or run one container";
+    let mut refuse = |what: &str| {
+        let message = format!("a service of more than one container cannot have {what}");
+        node.error_with_help(out, message, help);
+    };
+    if service.scale.is_some_and(|number| number < 2) {
+        return;
+    }
+    if service.container_name.is_some() {
+        refuse("a `container_name`");
+    }
+    if service.ports.iter().any(|port| port.published.is_some()) {
+        refuse("a port of the host, which only one of them could take");
+    }
+    if service.network_mode == Some(NetworkMode::Host) {
+        refuse("the host's network");
+    }
+    let is_fixed = |network: &ServiceNetwork| {
+        network.ipv4_address.is_some()
+            || network.ipv6_address.is_some()
+            || network.mac_address.is_some()
+    };
+    if service.mac_address.is_some() || service.networks.values().any(is_fixed) {
+        refuse("a fixed address");
     }
 }
 
@@ -257,7 +386,7 @@ fn one(service: &mut Service, field: &read::Field<'_>, out: &mut Diagnostics) {
             service.environment = read::pairs(
                 node,
                 name,
-                Bare::Refused("give it a value: there is no shell whose variables it could take"),
+                Bare::Refused("give it a value: no value of this device has that name in capitals"),
                 out,
             );
         }
@@ -295,7 +424,7 @@ fn one(service: &mut Service, field: &read::Field<'_>, out: &mut Diagnostics) {
         "mem_limit" => service.mem_limit = memory(node, name, out),
         "cpus" => service.nano_cpus = read::parsed(node, name, out, units::nano_cpus),
         "pids_limit" => service.pids_limit = read::integer(node, name, out),
-        "deploy" => service.deploy = deploy(node, out),
+        "deploy" => deploy(service, node, out),
         "read_only" => service.read_only = read::boolean(node, name, out).unwrap_or(false),
         "tmpfs" => service.tmpfs = tmpfs(node, out),
         "cap_add" => service.cap_add = read::texts(node, name, out).into_iter().collect(),
@@ -358,7 +487,41 @@ fn one(service: &mut Service, field: &read::Field<'_>, out: &mut Diagnostics) {
         "platform" => service.platform = read::filled(node, name, out),
         "tty" => service.tty = read::boolean(node, name, out).unwrap_or(false),
         "stdin_open" => service.stdin_open = read::boolean(node, name, out).unwrap_or(false),
-        "scale" => resource::only_one(node, name, out),
+        "scale" => set_scale(service, node, name, out),
+        "annotations" => service.annotations = read::pairs(node, name, Bare::Empty, out),
+        "cgroup" => service.cgroup = read::word(node, name, &["host", "private"], out),
+        "cgroup_parent" => service.cgroup_parent = read::filled(node, name, out),
+        "configs" => service.configs = files::decode_mounts(FileKind::Config, node, out),
+        "secrets" => service.secrets = files::decode_mounts(FileKind::Secret, node, out),
+        "cpu_period" => service.cpu_period = read::integer(node, name, out),
+        "cpu_quota" => service.cpu_quota = read::integer(node, name, out),
+        "cpu_rt_period" => service.cpu_rt_period = read::integer(node, name, out),
+        "cpu_rt_runtime" => service.cpu_rt_runtime = read::integer(node, name, out),
+        "cpu_shares" => service.cpu_shares = read::integer(node, name, out),
+        "cpuset" => service.cpuset = read::parsed(node, name, out, units::cpu_set),
+        "device_cgroup_rules" => service.device_cgroup_rules = read::texts(node, name, out),
+        "gpus" => service.gpus = gpus::decode(node, out),
+        "mac_address" => service.mac_address = read::filled(node, name, out),
+        "mem_reservation" => service.mem_reservation = memory(node, name, out),
+        "mem_swappiness" => {
+            service.mem_swappiness = read::integer(node, name, out).filter(|readiness| {
+                let fits = (0..=100).contains(readiness);
+                if !fits {
+                    node.error(out, "`mem_swappiness` must be from 0 to 100");
+                }
+                fits
+            });
+        }
+        "memswap_limit" => service.memswap_limit = read::parsed(node, name, out, units::swap),
+        "oom_kill_disable" => {
+            service.oom_kill_disable = read::boolean(node, name, out).unwrap_or(false);
+        }
+        "profiles" => service.profiles = read::texts(node, name, out),
+        "runtime" => service.runtime = read::filled(node, name, out),
+        "storage_opt" => service.storage_opt = read::scalars(node, name, out),
+        "uts" => service.uts = read::word(node, name, &["host"], out),
+        // What they bring stands in the other keys by now.
+        "env_file" | "label_file" | "extends" => {}
         _ => read::unread(field, out),
     }
 }

@@ -1,7 +1,16 @@
 //! The one table of keys: what decoding accepts, what it refuses and why, and what JSON Schema tells editors.
 
+mod parts;
+
 pub use super::shape::{Key, Shape, table_schema};
 pub(crate) use super::shape::{key, refused};
+pub use parts::{
+    BIND, CONFIG, DEPENDENCY, DEPLOY, DEVICE, ENV_FILE, EXTENDS, FILE_MOUNT, GPU, HEALTHCHECK,
+    INCLUDE, IPAM, IPAM_POOL, LIMITS, LOGGING, MOUNT, NETWORK, PORT, RESERVATIONS, RESOURCES,
+    RESTART_POLICY, SECRET, SERVICE_NETWORK, TMPFS, ULIMIT, UPDATE_CONFIG, VOLUME,
+    VOLUME_EXTENSION, VOLUME_OPTIONS,
+};
+pub(super) use parts::{GPU_CAPABILITIES, PROPAGATIONS, PULL_POLICIES};
 
 const TEXTS: Shape = Shape::List(&Shape::Text);
 const TEXT_OR_TEXTS: Shape = Shape::AnyOf(&[Shape::Text, TEXTS]);
@@ -53,7 +62,7 @@ pub const SERVICE: &[Key] = &[
     ),
     key(
         "network_mode",
-        Shape::Words(&["host", "none", "bridge"]),
+        Shape::Words(&["host", "none", "bridge", "service:NAME", "container:NAME"]),
         "A network mode instead of networks",
     ),
     key(
@@ -94,7 +103,7 @@ pub const SERVICE: &[Key] = &[
     key(
         "deploy",
         Shape::Table(DEPLOY),
-        "Limits and the order of an update",
+        "Limits, reservations, the number of containers and the order of an update",
     ),
     key(
         "read_only",
@@ -112,12 +121,19 @@ pub const SERVICE: &[Key] = &[
     key("security_opt", TEXTS, "Options of security modules"),
     key(
         "pid",
-        Shape::Words(&["host"]),
-        "The host's process namespace",
+        Shape::Words(&["host", "service:NAME", "container:NAME"]),
+        "The namespace of processes",
     ),
     key(
         "ipc",
-        Shape::Words(&["host", "private", "shareable", "none"]),
+        Shape::Words(&[
+            "host",
+            "private",
+            "shareable",
+            "none",
+            "service:NAME",
+            "container:NAME",
+        ]),
         "The namespace of shared memory",
     ),
     key("userns_mode", Shape::Words(&["host"]), "No user namespace"),
@@ -164,32 +180,123 @@ pub const SERVICE: &[Key] = &[
     key("platform", Shape::Text, "`linux/arm64`, ..."),
     key("tty", Shape::Bool, "A pseudo-terminal"),
     key("stdin_open", Shape::Bool, "Standard input stays open"),
-    key("scale", Shape::Integer, "Number of containers; only 1"),
+    key(
+        "env_file",
+        Shape::AnyOf(&[
+            Shape::Text,
+            Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(ENV_FILE)])),
+        ]),
+        "Files of the app's folder with more variables; `environment` wins",
+    ),
+    key(
+        "label_file",
+        TEXT_OR_TEXTS,
+        "Files of the app's folder with more labels; `labels` win",
+    ),
+    key(
+        "configs",
+        Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(FILE_MOUNT)])),
+        "Configs of the app, mounted as files; at `/NAME` where no target is named",
+    ),
+    key(
+        "secrets",
+        Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(FILE_MOUNT)])),
+        "Secrets of the app, mounted as files; at `/run/secrets/NAME` where no target is named",
+    ),
+    key(
+        "profiles",
+        TEXTS,
+        "Runs where one of these is among the value `compose_profiles`",
+    ),
+    key(
+        "extends",
+        Shape::AnyOf(&[Shape::Text, Shape::Table(EXTENDS)]),
+        "Another service, here or in a file of the app's folder, whose keys it takes over",
+    ),
+    key(
+        "scale",
+        Shape::Integer,
+        "Number of containers; 0 for none, more than one without ports of the host",
+    ),
+    key(
+        "gpus",
+        Shape::AnyOf(&[Shape::Words(&["all"]), Shape::List(&Shape::Table(GPU))]),
+        "GPUs, by the engine's device requests",
+    ),
+    key("annotations", SCALARS, "For the engine's runtime"),
+    key(
+        "cgroup",
+        Shape::Words(&["host", "private"]),
+        "The namespace of control groups",
+    ),
+    key(
+        "cgroup_parent",
+        Shape::Text,
+        "The control group above the container's",
+    ),
+    key(
+        "cpu_period",
+        Shape::Integer,
+        "Microseconds of the scheduler's period",
+    ),
+    key(
+        "cpu_quota",
+        Shape::Integer,
+        "Microseconds of CPU in each period",
+    ),
+    key(
+        "cpu_rt_period",
+        Shape::Integer,
+        "Microseconds of the real-time period",
+    ),
+    key(
+        "cpu_rt_runtime",
+        Shape::Integer,
+        "Microseconds of real-time CPU in each period",
+    ),
+    key(
+        "cpu_shares",
+        Shape::Integer,
+        "Weight beside other containers",
+    ),
+    key("cpuset", Shape::Text, "CPUs that it may run on"),
+    key(
+        "device_cgroup_rules",
+        TEXTS,
+        "Devices that it may make and use: `c 189:* rmw`",
+    ),
+    key(
+        "mac_address",
+        Shape::Text,
+        "The hardware address in its first network",
+    ),
+    key(
+        "mem_reservation",
+        Shape::Size,
+        "Memory that is left to it where memory is short",
+    ),
+    key("mem_swappiness", Shape::Integer, "0 to 100"),
+    key(
+        "memswap_limit",
+        Shape::Size,
+        "Memory and swap together; -1 for no limit",
+    ),
+    key(
+        "oom_kill_disable",
+        Shape::Bool,
+        "Left alone by the out-of-memory killer",
+    ),
+    key("runtime", Shape::Text, "The engine's runtime for it"),
+    key(
+        "storage_opt",
+        Shape::Map(&Shape::Scalar),
+        "Options of the engine's storage driver",
+    ),
+    key("uts", Shape::Words(&["host"]), "The host's own name"),
     refused(
         "build",
         "a device does not build images: build in CI, push, and name the image by its digest in `image`",
     ),
-    refused(
-        "profiles",
-        "name the app in the groups or devices that should run it",
-    ),
-    refused(
-        "extends",
-        "write the keys out, or let a template or a YAML anchor share them",
-    ),
-    refused(
-        "env_file",
-        "write the variables in `environment`; values and templates can fill them",
-    ),
-    refused(
-        "configs",
-        "declare the file in `[[files]]` and mount it in `volumes`",
-    ),
-    refused(
-        "secrets",
-        "declare the file in `[[files]]` and mount it in `volumes`",
-    ),
-    refused("gpus", "name the device nodes in `devices`"),
     refused("models", "run the model as a service of its own"),
     refused("provider", "only containers are run"),
     refused(
@@ -201,346 +308,29 @@ pub const SERVICE: &[Key] = &[
         "attach",
         "leave it out: it is for `docker compose up` in a terminal",
     ),
-    refused("annotations", "use `labels`"),
-    refused("blkio_config", "leave it out"),
-    refused("cgroup", "leave it out"),
-    refused("cgroup_parent", "leave it out"),
-    refused("cpu_count", "use `cpus`"),
-    refused("cpu_percent", "use `cpus`"),
-    refused("cpu_period", "use `cpus`"),
-    refused("cpu_quota", "use `cpus`"),
-    refused("cpu_rt_period", "use `cpus`"),
-    refused("cpu_rt_runtime", "use `cpus`"),
-    refused("cpu_shares", "use `cpus`"),
-    refused("cpuset", "use `cpus`"),
+    refused(
+        "blkio_config",
+        "weigh CPU and memory instead (`cpu_shares`, `mem_limit`)",
+    ),
+    refused("cpu_count", "use `cpus`: this one is for Windows"),
+    refused("cpu_percent", "use `cpus`: this one is for Windows"),
     refused("credential_spec", "leave it out: it is for Windows"),
-    refused("device_cgroup_rules", "name the device nodes in `devices`"),
     refused(
         "external_links",
         "join the other container's network: declare it with `external = true`",
     ),
     refused("isolation", "leave it out: it is for Windows"),
-    refused("label_file", "write the labels in `labels`"),
     refused(
         "links",
-        "services of an app reach each other by name already",
+        "services of an app reach each other by name already; another name is one of the other's `aliases` under `networks`",
     ),
-    refused("mac_address", "set it under `networks`"),
-    refused("mem_reservation", "use `mem_limit`"),
-    refused("mem_swappiness", "leave it out"),
-    refused("memswap_limit", "use `mem_limit`"),
-    refused("oom_kill_disable", "use `oom_score_adj`"),
     refused("post_start", "use a service of its own and `depends_on`"),
     refused("pre_stop", "handle the stop signal in the service"),
-    refused("runtime", "set the engine's default runtime on the device"),
-    refused("storage_opt", "leave it out"),
-    refused("uts", "leave it out"),
     refused("volumes_from", "name the volume in both services"),
 ];
 
 const SCALARS_OR_LISTS: Shape =
     Shape::AnyOf(&[Shape::Map(&Shape::AnyOf(&[Shape::Scalar, TEXTS])), TEXTS]);
-
-/// The words of `pull_policy`.
-pub(super) const PULL_POLICIES: &[&str] = &["always", "missing", "if_not_present", "never"];
-
-/// The keys of a port's long form.
-pub const PORT: &[Key] = &[
-    key("target", Shape::Integer, "Port in the container"),
-    key("published", Shape::Text, "Port on the host"),
-    key("host_ip", Shape::Text, "Address on the host"),
-    key("protocol", Shape::Words(&["tcp", "udp", "sctp"]), "tcp"),
-    key(
-        "mode",
-        Shape::Words(&["ingress", "host"]),
-        "The same on a single device",
-    ),
-    key("name", Shape::Text, "For people"),
-    key("app_protocol", Shape::Text, "For people"),
-];
-
-/// The keys of a mount's long form.
-pub const MOUNT: &[Key] = &[
-    key(
-        "type",
-        Shape::Words(&["bind", "volume", "tmpfs"]),
-        "What is mounted",
-    ),
-    key(
-        "source",
-        Shape::Text,
-        "Path on the device, or a volume's key",
-    ),
-    key("target", Shape::Text, "Path in the container"),
-    key("read_only", Shape::Bool, "Cannot be written"),
-    key("bind", Shape::Table(BIND), "For `bind`"),
-    key("volume", Shape::Table(VOLUME_OPTIONS), "For `volume`"),
-    key("tmpfs", Shape::Table(TMPFS), "For `tmpfs`"),
-    key("consistency", Shape::Text, "Ignored on Linux"),
-    refused("image", "copy what is needed in a service of its own"),
-];
-
-/// The keys of `bind`.
-pub const BIND: &[Key] = &[
-    key(
-        "propagation",
-        Shape::Words(PROPAGATIONS),
-        "How mounts below it are shared",
-    ),
-    key(
-        "create_host_path",
-        Shape::Bool,
-        "Make a missing source as a directory; true",
-    ),
-    key(
-        "selinux",
-        Shape::Words(&["z", "Z"]),
-        "Relabel for SELinux: shared or private",
-    ),
-    refused("recursive", "leave it out"),
-];
-
-/// The words of `bind.propagation`.
-pub(super) const PROPAGATIONS: &[&str] = &[
-    "private", "rprivate", "shared", "rshared", "slave", "rslave",
-];
-
-/// The keys of `volume`.
-pub const VOLUME_OPTIONS: &[Key] = &[
-    key(
-        "nocopy",
-        Shape::Bool,
-        "Do not fill a new volume from the image",
-    ),
-    refused("subpath", "mount the whole volume"),
-    refused("labels", "set them on the volume"),
-];
-
-/// The keys of `tmpfs`.
-pub const TMPFS: &[Key] = &[
-    key("size", Shape::Size, "Its size"),
-    key("mode", Shape::Integer, "Its permission bits"),
-];
-
-/// The keys of a device mapping's long form.
-pub const DEVICE: &[Key] = &[
-    key("source", Shape::Text, "Path on the device"),
-    key("target", Shape::Text, "Path in the container"),
-    key("permissions", Shape::Text, "`rwm`"),
-];
-
-/// The keys of a network under a service's `networks`.
-pub const SERVICE_NETWORK: &[Key] = &[
-    key("aliases", TEXTS, "More names in that network"),
-    key("ipv4_address", Shape::Text, "A fixed IPv4 address"),
-    key("ipv6_address", Shape::Text, "A fixed IPv6 address"),
-    key("mac_address", Shape::Text, "A fixed hardware address"),
-    refused("priority", "leave it out"),
-    refused("gw_priority", "leave it out"),
-    refused("interface_name", "leave it out"),
-    refused("link_local_ips", "leave it out"),
-    refused("driver_opts", "set them on the network"),
-];
-
-/// The keys of a dependency.
-pub const DEPENDENCY: &[Key] = &[
-    key(
-        "condition",
-        Shape::Words(&[
-            "service_started",
-            "service_healthy",
-            "service_completed_successfully",
-        ]),
-        "The state that the other service must reach",
-    ),
-    key(
-        "required",
-        Shape::Bool,
-        "Whether the other service must exist; true",
-    ),
-    key(
-        "restart",
-        Shape::Bool,
-        "Restart after the other service was",
-    ),
-];
-
-/// The keys of `healthcheck`.
-pub const HEALTHCHECK: &[Key] = &[
-    key(
-        "test",
-        COMMAND,
-        "`[\"CMD\", ...]`, `[\"CMD-SHELL\", \"...\"]`, `[\"NONE\"]`, or a line for the shell",
-    ),
-    key("interval", Shape::Duration, "Time between two tests; 30s"),
-    key(
-        "timeout",
-        Shape::Duration,
-        "Time that one test may take; 30s",
-    ),
-    key(
-        "retries",
-        Shape::Integer,
-        "Failures in a row that make it unhealthy; 3",
-    ),
-    key(
-        "start_period",
-        Shape::Duration,
-        "Time at the start in which failures do not count",
-    ),
-    key(
-        "start_interval",
-        Shape::Duration,
-        "Time between two tests at the start",
-    ),
-    key("disable", Shape::Bool, "Switch off the image's own test"),
-];
-
-/// The keys of `logging`.
-pub const LOGGING: &[Key] = &[
-    key("driver", Shape::Text, "The engine's log driver"),
-    key("options", Shape::Map(&Shape::Scalar), "Its options"),
-];
-
-/// The keys of a limit's long form.
-pub const ULIMIT: &[Key] = &[
-    key("soft", Shape::Integer, "What applies"),
-    key("hard", Shape::Integer, "How far the process may raise it"),
-];
-
-/// The supported keys of `deploy`.
-pub const DEPLOY: &[Key] = &[
-    key("resources", Shape::Table(RESOURCES), "Limits"),
-    key(
-        "update_config",
-        Shape::Table(UPDATE_CONFIG),
-        "The order of an update",
-    ),
-    key("replicas", Shape::Integer, "Number of containers; only 1"),
-    refused(
-        "mode",
-        "leave it out: a device runs one container of each service",
-    ),
-    refused("endpoint_mode", "leave it out: it is for swarm"),
-    refused("labels", "use the service's `labels`"),
-    refused(
-        "placement",
-        "name the app in the groups or devices that should run it",
-    ),
-    refused("restart_policy", "use `restart`"),
-    refused(
-        "rollback_config",
-        "leave it out: `[gate]` says when a device goes back",
-    ),
-];
-
-/// The supported keys of `deploy.resources`.
-pub const RESOURCES: &[Key] = &[
-    key("limits", Shape::Table(LIMITS), "What it may use at most"),
-    refused(
-        "reservations",
-        "leave it out, or use `limits`; name device nodes in `devices`",
-    ),
-];
-
-/// The keys of `deploy.resources.limits`.
-pub const LIMITS: &[Key] = &[
-    key("cpus", Shape::Number, "CPUs"),
-    key("memory", Shape::Size, "Memory"),
-    key("pids", Shape::Integer, "Processes"),
-];
-
-/// The supported keys of `deploy.update_config`.
-pub const UPDATE_CONFIG: &[Key] = &[
-    key(
-        "order",
-        Shape::Words(super::strategy::ORDERS),
-        "Which container goes first: `stop-first`, `start-first` (the new one is healthy before the old one stops), or `recreate` (the old one is gone before the new one is made)",
-    ),
-    refused(
-        "parallelism",
-        "leave it out: one container is replaced at a time",
-    ),
-    refused(
-        "delay",
-        "leave it out: `[gate]` says how long a change is watched",
-    ),
-    refused(
-        "failure_action",
-        "leave it out: a device always goes back to last-good",
-    ),
-    refused(
-        "monitor",
-        "leave it out: `[gate]` says how long a change is watched",
-    ),
-    refused("max_failure_ratio", "leave it out"),
-];
-
-/// The keys of a network.
-pub const NETWORK: &[Key] = &[
-    key("driver", Shape::Text, "The engine's network driver; bridge"),
-    key("driver_opts", Shape::Map(&Shape::Scalar), "Its options"),
-    key("external", Shape::Bool, "It exists already and is not ours"),
-    key("name", Shape::Text, "A name instead of `<app>_<key>`"),
-    key("internal", Shape::Bool, "No way out of it"),
-    key("attachable", Shape::Bool, "Other containers may join"),
-    key("enable_ipv6", Shape::Bool, "IPv6 too"),
-    key("labels", SCALARS, "Labels"),
-    key("ipam", Shape::Table(IPAM), "Its addresses"),
-    refused("enable_ipv4", "leave it out"),
-];
-
-/// The keys of `ipam`.
-pub const IPAM: &[Key] = &[
-    key("driver", Shape::Text, "default"),
-    key(
-        "config",
-        Shape::List(&Shape::Table(IPAM_POOL)),
-        "Pools of addresses",
-    ),
-    key(
-        "options",
-        Shape::Map(&Shape::Scalar),
-        "The driver's options",
-    ),
-];
-
-/// The keys of one entry of `ipam.config`.
-pub const IPAM_POOL: &[Key] = &[
-    key("subnet", Shape::Text, "`172.28.0.0/16`"),
-    key(
-        "ip_range",
-        Shape::Text,
-        "From where addresses are given out",
-    ),
-    key("gateway", Shape::Text, "The gateway"),
-    key(
-        "aux_addresses",
-        Shape::Map(&Shape::Text),
-        "Addresses that are taken",
-    ),
-];
-
-/// The keys of a volume.
-pub const VOLUME: &[Key] = &[
-    key("driver", Shape::Text, "The engine's volume driver; local"),
-    key("driver_opts", Shape::Map(&Shape::Scalar), "Its options"),
-    key("external", Shape::Bool, "It exists already and is not ours"),
-    key("name", Shape::Text, "A name instead of `<app>_<key>`"),
-    key("labels", SCALARS, "Labels"),
-    key(
-        "on_remove",
-        Shape::Words(super::resource::ON_REMOVE),
-        "What happens to its data when no revision at the branch's tip declares it any more; keep. In compose.yaml: `x-evenkeel: {on_remove: delete}`",
-    ),
-];
-
-/// What may stand under `x-evenkeel` in a volume.
-pub const VOLUME_EXTENSION: &[Key] = &[key(
-    "on_remove",
-    Shape::Words(super::resource::ON_REMOVE),
-    "What happens to its data when it is no longer declared; keep",
-)];
 
 /// The keys of a whole compose.yaml.
 pub const COMPOSE: &[Key] = &[
@@ -561,17 +351,20 @@ pub const COMPOSE: &[Key] = &[
         Shape::Map(&Shape::AnyOf(&[Shape::Null, Shape::Table(VOLUME)])),
         "Volumes",
     ),
-    refused(
+    key(
         "configs",
-        "declare the file in app.toml's `[[files]]` and mount it in `volumes`",
+        Shape::Map(&Shape::Table(CONFIG)),
+        "Files for containers",
     ),
-    refused(
+    key(
         "secrets",
-        "declare the file in app.toml's `[[files]]` and mount it in `volumes`",
+        Shape::Map(&Shape::Table(SECRET)),
+        "Files for containers, whose content is never shown",
     ),
-    refused(
+    key(
         "include",
-        "write the services in this file, or make them an app of their own",
+        Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(INCLUDE)])),
+        "Other Compose files of the app's folder",
     ),
     refused("models", "run the model as a service of its own"),
 ];

@@ -3,7 +3,7 @@
 //! Owns the model, which is Compose's long form: its `Serialize` writes what `docker compose config --format json`
 //! prints, and `Deserialize` reads exactly that back. Decoding what people write (short forms, lists or maps) is in
 //! `decode`; every key that is known is in the tables of [`keys`].
-//! Refuses what this version cannot keep true on a device (`build`, `profiles`, `service:` namespaces, ...): each is
+//! Refuses what cannot mean anything on one device (`build`, swarm's parts of `deploy`, ...): each is
 //! an error that says what to do instead. Nothing is ignored but `x-` keys.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +14,15 @@ use serde::{Deserialize, Serialize};
 use crate::image::ImageRef;
 use crate::name::ServiceName;
 
+pub mod coverage;
 mod decode;
+mod deploy;
+mod files;
+mod gpus;
 mod healthcheck;
+mod joins;
 pub mod keys;
+pub mod merge;
 mod mounts;
 mod parts;
 mod ports;
@@ -32,10 +38,17 @@ mod units;
 mod wire;
 
 pub use decode::{Compose, check_references, decode_compose, decode_services};
+pub use deploy::{Deploy, Limits, Reservations, Resources, UpdateConfig};
+pub use files::{
+    FOLDER as FILES_FOLDER, FileKind, FileMount, FileObject, MountedFile, Origin, decode_files,
+};
+pub use gpus::Gpu;
 pub use healthcheck::Healthcheck;
+pub use joins::{Condition, Dependency, NetworkMode, ServiceNetwork};
 pub use keys::known_keys;
 pub use mounts::{BindOptions, DeviceMapping, Mount, Selinux, TmpfsOptions, VolumeOptions};
 pub use ports::{Port, PortMode, Protocol};
+pub use read::check_keys;
 pub use resource::{
     Ipam, IpamPool, Network, Volume, VolumeExtension, VolumeOnRemove, decode_networks,
     decode_volumes,
@@ -138,10 +151,10 @@ pub struct Service {
     /// Options of security modules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub security_opt: Vec<String>,
-    /// `host`: the host's processes are seen.
+    /// `host`, `service:NAME` or `container:NAME`: whose processes are seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<String>,
-    /// `host`, `private`, `shareable` or `none`.
+    /// `host`, `private`, `shareable`, `none`, `service:NAME` or `container:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipc: Option<String>,
     /// `host`: no user namespace.
@@ -212,6 +225,86 @@ pub struct Service {
     /// Whether standard input stays open.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stdin_open: bool,
+    /// For the engine's runtime; not labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// `host` or `private`: whose control groups are seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// The control group above the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    /// The app's configs that are mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<FileMount>,
+    /// The app's secrets that are mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<FileMount>,
+    /// Microseconds of the kernel's CPU period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_period: Option<i64>,
+    /// Microseconds of CPU in each period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<i64>,
+    /// Microseconds of the real-time scheduler's period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_rt_period: Option<i64>,
+    /// Microseconds of real-time CPU in each period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_rt_runtime: Option<i64>,
+    /// Weight beside other containers; 1024 is the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<i64>,
+    /// CPUs that it may run on (`0-1,3`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    /// Rules for the control group's devices (`c 189:* rmw`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_cgroup_rules: Vec<String>,
+    /// GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
+    /// The hardware address in the first network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Memory in bytes that is left to it where memory is short.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "wire::bytes")]
+    pub mem_reservation: Option<u64>,
+    /// Readiness to swap, 0 to 100.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "wire::text_option"
+    )]
+    pub mem_swappiness: Option<i64>,
+    /// Memory and swap together in bytes; -1 for no limit.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "wire::text_option"
+    )]
+    pub memswap_limit: Option<i64>,
+    /// Whether the out-of-memory killer leaves it alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom_kill_disable: bool,
+    /// Profiles of which one must be active.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
+    /// The engine's runtime for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Number of containers, where it is more than one; no part of what a container is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<u32>,
+    /// Of which service this is a further container: set where `scale` is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
+    /// Options of the engine's storage driver.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
+    /// `host`: the host's name is the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uts: Option<String>,
 }
 
 /// The network that a service joins where it names none.
@@ -276,6 +369,30 @@ impl Service {
             platform: None,
             tty: false,
             stdin_open: false,
+            annotations: BTreeMap::new(),
+            cgroup: None,
+            cgroup_parent: None,
+            configs: Vec::new(),
+            secrets: Vec::new(),
+            cpu_period: None,
+            cpu_quota: None,
+            cpu_rt_period: None,
+            cpu_rt_runtime: None,
+            cpu_shares: None,
+            cpuset: None,
+            device_cgroup_rules: Vec::new(),
+            gpus: Vec::new(),
+            mac_address: None,
+            mem_reservation: None,
+            mem_swappiness: None,
+            memswap_limit: None,
+            oom_kill_disable: false,
+            profiles: Vec::new(),
+            runtime: None,
+            scale: None,
+            replica: None,
+            storage_opt: BTreeMap::new(),
+            uts: None,
         }
     }
 
@@ -304,81 +421,50 @@ impl Service {
             .filter(|limit| *limit > 0)
     }
 
+    /// The memory in bytes that is left to it, from either place.
+    #[must_use]
+    pub fn reserved_memory(&self) -> Option<u64> {
+        self.mem_reservation.or_else(|| self.reservations()?.memory)
+    }
+
+    /// The GPUs from either place.
+    pub fn all_gpus(&self) -> impl Iterator<Item = &Gpu> {
+        let reserved = self.reservations().map(|all| all.devices.as_slice());
+        self.gpus.iter().chain(reserved.unwrap_or_default())
+    }
+
+    fn reservations(&self) -> Option<&Reservations> {
+        self.deploy
+            .as_ref()?
+            .resources
+            .as_ref()?
+            .reservations
+            .as_ref()
+    }
+
+    /// What stands after `service:` in its namespaces: the services without which it has none.
+    pub fn shares_with(&self) -> impl Iterator<Item = &str> {
+        let network = match &self.network_mode {
+            Some(NetworkMode::Service(name)) => Some(name.as_str()),
+            Some(
+                NetworkMode::Host
+                | NetworkMode::None
+                | NetworkMode::Bridge
+                | NetworkMode::Container(_),
+            )
+            | None => None,
+        };
+        let others = [&self.pid, &self.ipc].into_iter().flatten();
+        network
+            .into_iter()
+            .chain(others.filter_map(|mode| mode.strip_prefix("service:")))
+    }
+
     /// How long a stop may take before SIGKILL.
     #[must_use]
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace_period.unwrap_or(DEFAULT_STOP_GRACE)
     }
-}
-
-/// A network that a service joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct ServiceNetwork {
-    /// More names of the service in that network.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub aliases: BTreeSet<String>,
-    /// A fixed IPv4 address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipv4_address: Option<String>,
-    /// A fixed IPv6 address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipv6_address: Option<String>,
-    /// A fixed hardware address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac_address: Option<String>,
-}
-
-/// Compose's `network_mode`, as far as it is supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// The host's own network.
-    Host,
-    /// No network but loopback.
-    None,
-    /// The engine's default bridge.
-    Bridge,
-}
-
-/// What a service waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dependency {
-    /// The state that the other service must reach.
-    pub condition: Condition,
-    /// Whether the other service must exist.
-    #[serde(default = "yes")]
-    pub required: bool,
-    /// Whether this service is restarted after the other one was.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub restart: bool,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-impl Default for Dependency {
-    fn default() -> Self {
-        Self {
-            condition: Condition::Started,
-            required: true,
-            restart: false,
-        }
-    }
-}
-
-/// The state that another service must reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
-    /// It was started.
-    #[serde(rename = "service_started")]
-    Started,
-    /// Its health check says healthy.
-    #[serde(rename = "service_healthy")]
-    Healthy,
-    /// It ended with exit code 0.
-    #[serde(rename = "service_completed_successfully")]
-    Completed,
 }
 
 /// Compose's `restart`.
@@ -457,47 +543,11 @@ pub struct Logging {
     pub options: BTreeMap<String, String>,
 }
 
-/// The supported part of Compose's `deploy`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Deploy {
-    /// Limits and reservations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-    /// How a changed container takes the old one's place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub update_config: Option<UpdateConfig>,
-}
-
-/// Compose's `deploy.resources`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Resources {
-    /// What it may use at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Limits>,
-}
-
-/// Compose's `deploy.resources.limits`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Limits {
-    /// Billionths of a CPU; Compose's `cpus`.
-    #[serde(
-        default,
-        rename = "cpus",
-        skip_serializing_if = "Option::is_none",
-        with = "wire::cpus"
-    )]
-    pub nano_cpus: Option<u64>,
-    /// Bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "wire::bytes")]
-    pub memory: Option<u64>,
-    /// Processes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids: Option<i64>,
-}
-
-/// Compose's `deploy.update_config`.
+/// One more container of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpdateConfig {
-    /// Which container goes first.
-    pub order: UpdateOrder,
+pub struct Replica {
+    /// Of this service.
+    pub of: ServiceName,
+    /// Its number; the service itself is 1.
+    pub number: u32,
 }

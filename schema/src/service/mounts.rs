@@ -132,7 +132,7 @@ const SHORT_FORM: &str =
     "write it as \"/on/the/device:/in/the/container:ro\" or \"volume:/in/the/container\"";
 
 /// An absolute path in the container, without a final `/`.
-fn target(text: &str) -> Result<String, String> {
+pub(super) fn target(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!(
             "`{}` is not an absolute path in the container",

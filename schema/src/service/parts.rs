@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{
-    Condition, Dependency, Deploy, Limits, Logging, NetworkMode, Resources, ServiceNetwork, Ulimit,
-    UpdateConfig, keys, read, resource, strategy, units,
+    Condition, Dependency, Deploy, Limits, Logging, NetworkMode, Reservations, Resources, Restart,
+    Service, ServiceNetwork, Ulimit, UpdateConfig, gpus, keys, read, resource, strategy, units,
 };
 use crate::diagnostic::Diagnostics;
 use crate::name::ServiceName;
@@ -18,8 +18,8 @@ pub(super) fn expose(node: &Node, out: &mut Diagnostics) -> BTreeSet<String> {
             continue;
         };
         let (port, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
-        let good = port.parse::<u16>().is_ok_and(|port| port > 0)
-            && matches!(protocol, "tcp" | "udp" | "sctp");
+        let good =
+            super::ports::range(port).is_some() && matches!(protocol, "tcp" | "udp" | "sctp");
         if good {
             found.insert(text);
         } else {
@@ -56,6 +56,16 @@ pub(super) fn networks(
                 "ipv4_address" => network.ipv4_address = address(field.node, "ipv4_address", out),
                 "ipv6_address" => network.ipv6_address = address(field.node, "ipv6_address", out),
                 "mac_address" => network.mac_address = read::filled(field.node, "mac_address", out),
+                "driver_opts" => {
+                    network.driver_opts = read::scalars(field.node, "driver_opts", out)
+                }
+                "link_local_ips" => {
+                    network.link_local_ips = read::texts(field.node, "link_local_ips", out);
+                }
+                "priority" => network.priority = read::integer(field.node, "priority", out),
+                "gw_priority" => {
+                    network.gw_priority = read::integer(field.node, "gw_priority", out)
+                }
                 _ => read::unread(&field, out),
             }
         }
@@ -79,13 +89,13 @@ pub(super) fn service_name(node: &Node, what: &str, out: &mut Diagnostics) -> Op
 }
 
 pub(super) fn network_mode(node: &Node, out: &mut Diagnostics) -> Option<NetworkMode> {
-    match namespace(node, "network_mode", &["host", "none", "bridge"], out)?.as_str() {
-        "host" => Some(NetworkMode::Host),
-        "none" => Some(NetworkMode::None),
-        _ => Some(NetworkMode::Bridge),
-    }
+    let mode = namespace(node, "network_mode", &["host", "none", "bridge"], out)?;
+    NetworkMode::try_from(mode)
+        .map_err(|problem| node.error(out, format!("`network_mode`: {problem}")))
+        .ok()
 }
 
+/// One of these words, or another container's namespace: `service:NAME`, `container:NAME`.
 pub(super) fn namespace(
     node: &Node,
     what: &str,
@@ -93,14 +103,26 @@ pub(super) fn namespace(
     out: &mut Diagnostics,
 ) -> Option<String> {
     if let Value::String(text) = &node.value
-        && (text.starts_with("service:") || text.starts_with("container:"))
+        && let Some((kind @ ("service" | "container"), name)) = text.split_once(':')
     {
-        node.error_with_help(
-            out,
-            format!("`{what}: {}` is not supported by this version", text.escape_debug()),
-            "a namespace cannot be shared with another container; services of an app reach each other by name",
-        );
-        return None;
+        let good = match kind {
+            "service" => name
+                .parse::<ServiceName>()
+                .map(|_| ())
+                .map_err(|problem| problem.to_string()),
+            _ => engine_name(node, name, what, out)
+                .map(|_| ())
+                .ok_or_else(String::new),
+        };
+        return match good {
+            Ok(()) => Some(text.clone()),
+            // The name was judged where it is read.
+            Err(told) if told.is_empty() => None,
+            Err(problem) => {
+                node.error(out, format!("`{what}`: {problem}"));
+                None
+            }
+        };
     }
     read::word(node, what, words, out)
 }
@@ -145,6 +167,9 @@ pub(super) fn depends_on(node: &Node, out: &mut Diagnostics) -> BTreeMap<Service
     })
 }
 
+/// A device is one machine.
+const MOST_CONTAINERS: u32 = 100;
+
 /// Docker refuses less.
 const LEAST_MEMORY: u64 = 6 << 20;
 
@@ -157,28 +182,99 @@ pub(super) fn memory(node: &Node, what: &str, out: &mut Diagnostics) -> Option<u
     Some(bytes)
 }
 
-pub(super) fn deploy(node: &Node, out: &mut Diagnostics) -> Option<Deploy> {
+/// Reads `deploy`; its number of containers and its restart policy are the service's own.
+pub(super) fn deploy(service: &mut Service, node: &Node, out: &mut Diagnostics) {
     let mut deploy = Deploy::default();
     for field in read::fields(node, keys::DEPLOY, "deploy", out) {
         match field.name {
             "resources" => {
+                let mut resources = Resources::default();
                 for field in read::fields(field.node, keys::RESOURCES, "deploy.resources", out) {
                     match field.name {
-                        "limits" => {
-                            deploy.resources = Some(Resources {
-                                limits: Some(limits(field.node, out)),
-                            });
+                        "limits" => resources.limits = Some(limits(field.node, out)),
+                        "reservations" => {
+                            resources.reservations = Some(reservations(field.node, out))
+                                .filter(|found| *found != Reservations::default());
                         }
                         _ => read::unread(&field, out),
                     }
                 }
+                deploy.resources = (resources != Resources::default()).then_some(resources);
             }
             "update_config" => deploy.update_config = update_config(field.node, out),
-            "replicas" => resource::only_one(field.node, "deploy.replicas", out),
+            "replicas" => set_scale(service, field.node, "deploy.replicas", out),
+            "mode" => {
+                read::word(field.node, "deploy.mode", &["replicated", "global"], out);
+            }
+            "restart_policy" => restart_policy(service, field.node, out),
             _ => read::unread(&field, out),
         }
     }
-    (deploy != Deploy::default()).then_some(deploy)
+    service.deploy = (deploy != Deploy::default()).then_some(deploy);
+}
+
+/// Reads a number of containers; one is what a service has anyway.
+pub(super) fn set_scale(service: &mut Service, node: &Node, what: &str, out: &mut Diagnostics) {
+    let Some(number) = read::number::<u32>(node, what, out) else {
+        return;
+    };
+    if number > MOST_CONTAINERS {
+        node.error(out, format!("`{what}` is more than {MOST_CONTAINERS}"));
+        return;
+    }
+    let said = service.scale.replace(number);
+    if said.is_some_and(|said| said != number) {
+        node.error(out, "`scale` and `deploy.replicas` say different things");
+    }
+}
+
+fn restart_policy(service: &mut Service, node: &Node, out: &mut Diagnostics) {
+    let (mut restart, mut attempts) = (Restart::UnlessStopped, None);
+    for field in read::fields(node, keys::RESTART_POLICY, "deploy.restart_policy", out) {
+        match field.name {
+            "condition" => {
+                let words = ["none", "on-failure", "any"];
+                let what = "deploy.restart_policy.condition";
+                restart = match read::word(field.node, what, &words, out).as_deref() {
+                    Some("none") => Restart::No,
+                    Some("on-failure") => Restart::OnFailure(None),
+                    Some(_) | None => Restart::UnlessStopped,
+                };
+            }
+            "max_attempts" => {
+                attempts = read::number(field.node, "deploy.restart_policy.max_attempts", out);
+            }
+            _ => read::unread(&field, out),
+        }
+    }
+    if let (Restart::OnFailure(_), Some(times)) = (restart, attempts) {
+        restart = Restart::OnFailure(Some(times));
+    }
+    if service.restart != Restart::No && service.restart != restart {
+        node.error(
+            out,
+            "`restart` and `deploy.restart_policy` say different things",
+        );
+    }
+    service.restart = restart;
+}
+
+fn reservations(node: &Node, out: &mut Diagnostics) -> Reservations {
+    let mut found = Reservations::default();
+    for field in read::fields(
+        node,
+        keys::RESERVATIONS,
+        "deploy.resources.reservations",
+        out,
+    ) {
+        let what = format!("deploy.resources.reservations.{}", field.name);
+        match field.name {
+            "memory" => found.memory = memory(field.node, &what, out),
+            "devices" => found.devices = gpus::requests(field.node, &what, out),
+            _ => read::unread(&field, out),
+        }
+    }
+    found
 }
 
 pub(super) fn limits(node: &Node, out: &mut Diagnostics) -> Limits {

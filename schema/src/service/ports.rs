@@ -82,7 +82,7 @@ impl Protocol {
 const SHORT_FORM: &str =
     "write it as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\" or \"8000-8010:8000-8010\"";
 
-fn range(text: &str) -> Option<(u16, u16)> {
+pub(super) fn range(text: &str) -> Option<(u16, u16)> {
     let port = |text: &str| {
         text.bytes()
             .all(|byte| byte.is_ascii_digit())

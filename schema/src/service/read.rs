@@ -50,6 +50,13 @@ pub(super) fn fields<'a>(
     found
 }
 
+/// Whether a table has known, supported keys alone. Reports the others.
+pub fn check_keys(node: &Node, keys: &'static [Key], what: &str, out: &mut Diagnostics) -> bool {
+    let before = out.len();
+    fields(node, keys, what, out);
+    out.len() == before
+}
+
 fn unknown(entry: &Entry, node: &Node, keys: &'static [Key], what: &str, out: &mut Diagnostics) {
     let message = format!("unknown key `{}` in {what}", entry.key.escape_debug());
     let nearest = keys

@@ -286,17 +286,6 @@ pub fn decode_volumes(node: &Node, out: &mut Diagnostics) -> BTreeMap<ServiceNam
     })
 }
 
-/// What `scale` and `replicas` may say.
-pub(super) fn only_one(node: &Node, what: &str, out: &mut Diagnostics) {
-    if read::integer(node, what, out).is_some_and(|number| number != 1) {
-        node.error_with_help(
-            out,
-            format!("`{what}` other than 1 is not supported by this version"),
-            "write a second service, or leave the service out",
-        );
-    }
-}
-
 /// The labels with which the container's world is ordered by us and by Compose.
 pub(super) const RESERVED_LABELS: [&str; 2] = ["dev.evenkeel.", "com.docker.compose."];
 

@@ -154,12 +154,53 @@ fn every_mistake_is_told_and_says_what_would_be_right() {
     for (service, wanted) in [
         (json!({"enviroment": {}}), "did you mean `environment`"),
         (json!({"build": "."}), "build in CI"),
-        (json!({"profiles": ["x"]}), "groups"),
-        (json!({"extends": {}}), "not supported"),
-        (json!({"env_file": ".env"}), "`environment`"),
-        (json!({"configs": []}), "[[files]]"),
-        (json!({"scale": 2}), "other than 1"),
-        (json!({"deploy": {"replicas": 3}}), "other than 1"),
+        (json!({"profiles": "x"}), "must be a list"),
+        (json!({"configs": [{"target": "/x"}]}), "need a `source`"),
+        (
+            json!({"configs": [{"source": "c", "mode": "0999"}]}),
+            "not a mode",
+        ),
+        (
+            json!({"secrets": ["s", {"source": "t", "target": "s"}]}),
+            "two mounts at `/run/secrets/s`",
+        ),
+        (
+            json!({"configs": [{"source": "c", "target": "/x"}], "volumes": ["/a:/x"]}),
+            "two mounts at `/x`",
+        ),
+        (
+            json!({"scale": 2, "ports": ["80:80"]}),
+            "which only one of them could take",
+        ),
+        (
+            json!({"deploy": {"replicas": 3}, "container_name": "one"}),
+            "`container_name`",
+        ),
+        (
+            json!({"scale": 2, "deploy": {"replicas": 3}}),
+            "different things",
+        ),
+        (json!({"scale": -1}), "out of range"),
+        (
+            json!({"restart": "always", "deploy": {"restart_policy": {"condition": "none"}}}),
+            "different things",
+        ),
+        (
+            json!({"deploy": {"resources": {"reservations": {"cpus": "0.5"}}}}),
+            "`cpu_shares`",
+        ),
+        (json!({"gpus": "some"}), "write `all`"),
+        (
+            json!({"gpus": [{"count": 1, "device_ids": ["0"]}]}),
+            "not both",
+        ),
+        (json!({"gpus": [{"capabilities": ["tpu"]}]}), "`devices`"),
+        (json!({"cpuset": "a"}), "not a set of CPUs"),
+        (json!({"mem_swappiness": 101}), "from 0 to 100"),
+        (
+            json!({"network_mode": "service:x", "ports": ["80:80"]}),
+            "on the service whose network",
+        ),
         (json!({"deploy": {"placement": {}}}), "not supported"),
         (
             json!({"deploy": {"update_config": {"order": "newest-first"}}}),
@@ -215,7 +256,8 @@ fn every_mistake_is_told_and_says_what_would_be_right() {
             json!({"labels": ["com.docker.compose.project=x"]}),
             "reserved",
         ),
-        (json!({"network_mode": "service:x"}), "not supported"),
+        (json!({"network_mode": "service:a b"}), "not"),
+        (json!({"pid": "container:-"}), "not a name"),
         (json!({"network_mode": "host", "networks": ["a"]}), "both"),
         (
             json!({"network_mode": "host", "ports": ["1:1"]}),
@@ -290,6 +332,35 @@ fn an_external_network_takes_no_settings() {
     );
     assert_eq!(out.len(), 1, "{out}");
     assert_eq!(networks.len(), 3);
+}
+
+#[test]
+fn what_is_said_in_two_ways_is_one() {
+    let of = |service: Json| decoded(service);
+    let one = of(json!({"scale": 1, "deploy": {"replicas": 1, "mode": "replicated"}}));
+    assert_eq!(one, of(json!({})));
+    let two = of(json!({"deploy": {"replicas": 2}}));
+    assert_eq!(two, of(json!({"scale": 2})));
+    let restarts =
+        of(json!({"deploy": {"restart_policy": {"condition": "on-failure", "max_attempts": 3}}}));
+    assert_eq!(restarts, of(json!({"restart": "on-failure:3"})));
+    let gpu = of(
+        json!({"deploy": {"resources": {"reservations": {"devices": [{"capabilities": ["gpu"]}]}}}}),
+    );
+    let wanted: Vec<_> = gpu
+        .all_gpus()
+        .map(|gpu| (gpu.wanted(), gpu.able()))
+        .collect();
+    assert_eq!(wanted, [(Some(-1), vec!["gpu".to_owned()])]);
+}
+
+#[test]
+fn who_lives_in_anothers_namespace_depends_on_it() {
+    let service = decoded(json!({"network_mode": "service:vpn", "pid": "service:vpn"}));
+    let dependency = &service.depends_on[&"vpn".parse().unwrap()];
+    assert!(dependency.restart && dependency.required);
+    assert!(service.networks.is_empty());
+    assert_eq!(print::compose_json(&service)["network_mode"], "service:vpn");
 }
 
 #[test]

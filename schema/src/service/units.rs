@@ -155,3 +155,26 @@ pub(super) fn nano_cpus(text: &str) -> Result<u64, String> {
             )
         })
 }
+
+/// Reads a size, or -1 for no limit.
+pub(super) fn swap(text: &str) -> Result<i64, String> {
+    if text.trim() == "-1" {
+        return Ok(-1);
+    }
+    size(text).and_then(|bytes| i64::try_from(bytes).map_err(|problem| problem.to_string()))
+}
+
+/// Checks a list of CPUs: `0-3`, `0,2`.
+pub(super) fn cpu_set(text: &str) -> Result<String, String> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let good = text.split(',').all(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        is_number(first) && is_number(last)
+    });
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        format!(
+            "`{}` is not a set of CPUs: write it as `0-1` or `0,2`",
+            text.escape_debug()
+        )
+    })
+}

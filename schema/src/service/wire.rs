@@ -123,6 +123,52 @@ pub(super) mod bytes {
     }
 }
 
+/// A number as text, as Compose prints `memswap_limit`.
+pub(super) mod text_option {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::service) fn serialize<S: Serializer>(
+        value: &Option<i64>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(number) => out.collect_str(number),
+            None => out.serialize_none(),
+        }
+    }
+
+    pub(in crate::service) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<i64>, D::Error> {
+        Option::<String>::deserialize(from)?
+            .map(|text| text.parse().map_err(serde::de::Error::custom))
+            .transpose()
+    }
+}
+
+/// Permission bits as text in base 8, as Compose prints them.
+pub(super) mod mode {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::service) fn serialize<S: Serializer>(
+        value: &Option<u32>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(bits) => out.collect_str(&format_args!("{bits:04o}")),
+            None => out.serialize_none(),
+        }
+    }
+
+    pub(in crate::service) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<u32>, D::Error> {
+        Option::<String>::deserialize(from)?
+            .map(|text| u32::from_str_radix(&text, 8).map_err(serde::de::Error::custom))
+            .transpose()
+    }
+}
+
 /// A share of CPUs as a number.
 pub(super) mod cpus {
     use serde::{Deserialize, Deserializer, Serializer};

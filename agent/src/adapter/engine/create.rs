@@ -6,25 +6,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping as ApiDevice, EndpointIpamConfig, EndpointSettings,
-    HealthConfig, HostConfig, HostConfigLogConfig, Ipam as ApiIpam, IpamConfig, Mount as ApiMount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType,
-    MountVolumeOptions, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig, PortBinding,
-    PortMap, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+    ContainerCreateBody, DeviceMapping as ApiDevice, DeviceRequest, EndpointIpamConfig,
+    EndpointSettings, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    Mount as ApiMount, MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions,
+    MountType, MountVolumeOptions, NetworkConnectRequest, NetworkingConfig, PortBinding, PortMap,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
-use evenkeel_schema::name::{AppName, DeviceId};
-use evenkeel_schema::service::{
-    Healthcheck, Mount, Network, NetworkMode, Selinux, Service, ServiceNetwork, Volume,
-};
+use evenkeel_schema::service::{Gpu, Healthcheck, Mount, Selinux, Service, ServiceNetwork};
 
 use super::replace::At;
-use super::{APP, BollardEngine, CALL, CONFIG, DEVICE, Kind, SERVICE, SLOW_CALL, seconds};
+use super::requests::labels;
+use super::{BollardEngine, CALL, Kind, SLOW_CALL, seconds};
 use crate::domain::container::ContainerSpec;
 use crate::port::engine::EngineError;
-
-/// What Compose itself calls its labels: with them `docker compose ls` and `ps` show our apps.
-const COMPOSE: &str = "com.docker.compose";
 
 #[derive(Debug, thiserror::Error)]
 enum SourceError {
@@ -55,7 +50,16 @@ impl BollardEngine {
         };
         let mut joined = endpoints(spec).into_iter();
         let first = joined.next();
-        let mut body = self.body(spec, first, &policy);
+        let mut shared = BTreeMap::new();
+        for (service, container) in &spec.shared {
+            // By its id: an engine that is told a name may look it up anew, when another container has it.
+            let found = self
+                .call(what, CALL, self.inspect(&client.docker, container))
+                .await?;
+            let id = found.id.unwrap_or_else(|| container.clone());
+            shared.insert(service.as_str(), format!("container:{id}"));
+        }
+        let mut body = self.body(spec, first, &policy, &shared);
         body.image = Some(self.known_as(&client, spec.service.image.as_str()).await);
         let options = CreateContainerOptionsBuilder::default()
             .name(&spec.name)
@@ -130,6 +134,7 @@ impl BollardEngine {
         spec: &ContainerSpec,
         first: Option<(String, EndpointSettings)>,
         policy: &str,
+        shared: &Shared<'_>,
     ) -> ContainerCreateBody {
         let service = &spec.service;
         let mut exposed: Vec<String> = service
@@ -146,11 +151,15 @@ impl BollardEngine {
             .collect();
         exposed.sort();
         exposed.dedup();
-        let network_mode = match (service.network_mode, &first) {
-            (Some(mode), _) => mode_text(mode).to_owned(),
+        let network_mode = match (&service.network_mode, &first) {
+            (Some(mode), _) => namespace(&String::from(mode.clone()), shared),
             (None, Some((name, _))) => name.clone(),
             (None, None) => "none".to_owned(),
         };
+        if network_mode.starts_with("container:") {
+            // What the other container announces is all there is.
+            exposed.clear();
+        }
         ContainerCreateBody {
             hostname: service.hostname.clone(),
             domainname: service.domainname.clone(),
@@ -175,7 +184,7 @@ impl BollardEngine {
             stop_timeout: service
                 .stop_grace_period
                 .map(|grace| i64::from(seconds(grace))),
-            host_config: Some(self.host_config(spec, network_mode, policy)),
+            host_config: Some(self.host_config(spec, network_mode, policy, shared)),
             networking_config: first.map(|(name, settings)| NetworkingConfig {
                 endpoints_config: Some(HashMap::from([(name, settings)])),
             }),
@@ -183,7 +192,13 @@ impl BollardEngine {
         }
     }
 
-    fn host_config(&self, spec: &ContainerSpec, network_mode: String, policy: &str) -> HostConfig {
+    fn host_config(
+        &self,
+        spec: &ContainerSpec,
+        network_mode: String,
+        policy: &str,
+        shared: &Shared<'_>,
+    ) -> HostConfig {
         let service = &spec.service;
         let list = |items: &[String]| (!items.is_empty()).then(|| items.to_vec());
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -195,6 +210,14 @@ impl BollardEngine {
                 Prepared::Bind(text) => binds.push(text),
             }
         }
+        mounts.extend(spec.files.iter().map(|(path, target)| ApiMount {
+            typ: Some(MountType::BIND),
+            source: Some(self.under_root(path.as_str())),
+            target: Some(target.clone()),
+            read_only: Some(true),
+            ..ApiMount::default()
+        }));
+        let requests: Vec<DeviceRequest> = service.all_gpus().map(device_request).collect();
         HostConfig {
             memory: service.memory().map(signed),
             nano_cpus: service.cpu().map(signed),
@@ -248,9 +271,9 @@ impl BollardEngine {
                     .collect()
             }),
             group_add: list(&service.group_add),
-            ipc_mode: service.ipc.clone(),
+            ipc_mode: service.ipc.as_deref().map(|mode| namespace(mode, shared)),
             oom_score_adj: service.oom_score_adj,
-            pid_mode: service.pid.clone(),
+            pid_mode: service.pid.as_deref().map(|mode| namespace(mode, shared)),
             privileged: Some(service.privileged),
             readonly_rootfs: Some(service.read_only),
             security_opt: list(&service.security_opt),
@@ -267,6 +290,27 @@ impl BollardEngine {
             userns_mode: service.userns_mode.clone(),
             shm_size: service.shm_size.map(signed),
             sysctls: (!service.sysctls.is_empty()).then(|| map(&service.sysctls)),
+            annotations: (!service.annotations.is_empty()).then(|| map(&service.annotations)),
+            cgroup_parent: service.cgroup_parent.clone(),
+            cgroupns_mode: service.cgroup.as_deref().map(|mode| match mode {
+                "host" => HostConfigCgroupnsModeEnum::HOST,
+                _ => HostConfigCgroupnsModeEnum::PRIVATE,
+            }),
+            cpu_period: service.cpu_period,
+            cpu_quota: service.cpu_quota,
+            cpu_realtime_period: service.cpu_rt_period,
+            cpu_realtime_runtime: service.cpu_rt_runtime,
+            cpu_shares: service.cpu_shares,
+            cpuset_cpus: service.cpuset.clone(),
+            device_cgroup_rules: list(&service.device_cgroup_rules),
+            device_requests: (!requests.is_empty()).then_some(requests),
+            memory_reservation: service.reserved_memory().map(signed),
+            memory_swap: service.memswap_limit,
+            memory_swappiness: service.mem_swappiness,
+            oom_kill_disable: service.oom_kill_disable.then_some(true),
+            runtime: service.runtime.clone(),
+            storage_opt: (!service.storage_opt.is_empty()).then(|| map(&service.storage_opt)),
+            uts_mode: service.uts.clone(),
             ..HostConfig::default()
         }
     }
@@ -349,17 +393,30 @@ enum Prepared {
     Bind(String),
 }
 
-fn map(from: &BTreeMap<String, String>) -> HashMap<String, String> {
+pub(super) fn map(from: &BTreeMap<String, String>) -> HashMap<String, String> {
     from.iter()
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
 
-pub(super) const fn mode_text(mode: NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-        NetworkMode::Bridge => "bridge",
+/// `container:ID` by the service that has it.
+type Shared<'s> = BTreeMap<&'s str, String>;
+
+/// A namespace in the engine's words: a service's is its container's.
+fn namespace(mode: &str, shared: &Shared<'_>) -> String {
+    let other = mode
+        .strip_prefix("service:")
+        .and_then(|name| shared.get(name));
+    other.cloned().unwrap_or_else(|| mode.to_owned())
+}
+
+fn device_request(gpu: &Gpu) -> DeviceRequest {
+    DeviceRequest {
+        driver: gpu.driver.clone(),
+        count: gpu.wanted(),
+        device_ids: (!gpu.device_ids.is_empty()).then(|| gpu.device_ids.clone()),
+        capabilities: Some(vec![gpu.able()]),
+        options: (!gpu.options.is_empty()).then(|| map(&gpu.options)),
     }
 }
 
@@ -410,25 +467,43 @@ fn health_config(check: &Healthcheck) -> HealthConfig {
 /// The networks that a container joins, each with its settings. The spec lists them in the order of the service's keys.
 fn endpoints(spec: &ContainerSpec) -> Vec<(String, EndpointSettings)> {
     let declared: Vec<&ServiceNetwork> = spec.service.networks.values().collect();
-    spec.networks
+    let mut joined: Vec<(i64, String, EndpointSettings)> = spec
+        .networks
         .iter()
         .enumerate()
         .map(|(index, (name, aliases))| {
             let own = declared.get(index).copied();
             let ipv4 = own.and_then(|network| network.ipv4_address.clone());
             let ipv6 = own.and_then(|network| network.ipv6_address.clone());
+            let local = own
+                .map(|network| network.link_local_ips.clone())
+                .unwrap_or_default();
+            let is_addressed = ipv4.is_some() || ipv6.is_some() || !local.is_empty();
             let settings = EndpointSettings {
                 aliases: Some(aliases.clone()),
                 mac_address: own.and_then(|network| network.mac_address.clone()),
-                ipam_config: (ipv4.is_some() || ipv6.is_some()).then_some(EndpointIpamConfig {
+                ipam_config: is_addressed.then_some(EndpointIpamConfig {
                     ipv4_address: ipv4,
                     ipv6_address: ipv6,
-                    link_local_ips: None,
+                    link_local_ips: (!local.is_empty()).then_some(local),
                 }),
+                driver_opts: own
+                    .filter(|network| !network.driver_opts.is_empty())
+                    .map(|network| map(&network.driver_opts)),
+                gw_priority: own.and_then(|network| network.gw_priority),
                 ..EndpointSettings::default()
             };
-            (name.clone(), settings)
+            let priority = own.and_then(|network| network.priority).unwrap_or_default();
+            (priority, name.clone(), settings)
         })
+        .collect();
+    joined.sort_by_key(|(priority, _, _)| std::cmp::Reverse(*priority));
+    if let (Some((_, _, first)), Some(address)) = (joined.first_mut(), &spec.service.mac_address) {
+        first.mac_address.get_or_insert_with(|| address.clone());
+    }
+    joined
+        .into_iter()
+        .map(|(_, name, settings)| (name, settings))
         .collect()
 }
 
@@ -449,112 +524,4 @@ fn port_map(service: &Service) -> Option<PortMap> {
             });
     }
     (!map.is_empty()).then_some(map)
-}
-
-fn labels(spec: &ContainerSpec) -> HashMap<String, String> {
-    let mut labels = map(&spec.service.labels);
-    let ours = [
-        (DEVICE.to_owned(), spec.device.to_string()),
-        (APP.to_owned(), spec.id.app.to_string()),
-        (SERVICE.to_owned(), spec.id.service.to_string()),
-        (CONFIG.to_owned(), spec.config.clone()),
-        (format!("{COMPOSE}.project"), spec.id.app.to_string()),
-        (format!("{COMPOSE}.service"), spec.id.service.to_string()),
-        (format!("{COMPOSE}.container-number"), "1".to_owned()),
-        (format!("{COMPOSE}.oneoff"), "False".to_owned()),
-        (format!("{COMPOSE}.config-hash"), spec.config.clone()),
-    ];
-    labels.extend(ours);
-    labels
-}
-
-fn resource_labels(
-    declared: &BTreeMap<String, String>,
-    device: &DeviceId,
-    app: &AppName,
-    (kind, key): (&str, &str),
-    config: &str,
-) -> HashMap<String, String> {
-    let mut labels = map(declared);
-    let ours = [
-        (DEVICE.to_owned(), device.to_string()),
-        (APP.to_owned(), app.to_string()),
-        (CONFIG.to_owned(), config.to_owned()),
-        (format!("{COMPOSE}.project"), app.to_string()),
-        (format!("{COMPOSE}.{kind}"), key.to_owned()),
-    ];
-    labels.extend(ours);
-    labels
-}
-
-pub(super) fn network_request(
-    name: &str,
-    device: &DeviceId,
-    app: &AppName,
-    key: &str,
-    network: &Network,
-    config: &str,
-) -> NetworkCreateRequest {
-    let ipam = &network.ipam;
-    let declared = ipam.driver.is_some() || !ipam.config.is_empty() || !ipam.options.is_empty();
-    NetworkCreateRequest {
-        name: name.to_owned(),
-        driver: Some(
-            network
-                .driver
-                .clone()
-                .unwrap_or_else(|| "bridge".to_owned()),
-        ),
-        internal: Some(network.internal),
-        attachable: Some(network.attachable),
-        enable_ipv6: network.enable_ipv6.then_some(true),
-        ipam: declared.then(|| ApiIpam {
-            driver: Some(ipam.driver.clone().unwrap_or_else(|| "default".to_owned())),
-            config: Some(
-                ipam.config
-                    .iter()
-                    .map(|pool| IpamConfig {
-                        subnet: pool.subnet.clone(),
-                        ip_range: pool.ip_range.clone(),
-                        gateway: pool.gateway.clone(),
-                        auxiliary_addresses: (!pool.aux_addresses.is_empty())
-                            .then(|| map(&pool.aux_addresses)),
-                    })
-                    .collect(),
-            ),
-            options: (!ipam.options.is_empty()).then(|| map(&ipam.options)),
-        }),
-        options: (!network.driver_opts.is_empty()).then(|| map(&network.driver_opts)),
-        labels: Some(resource_labels(
-            &network.labels,
-            device,
-            app,
-            ("network", key),
-            config,
-        )),
-        ..NetworkCreateRequest::default()
-    }
-}
-
-pub(super) fn volume_request(
-    name: &str,
-    device: &DeviceId,
-    app: &AppName,
-    key: &str,
-    volume: &Volume,
-    config: &str,
-) -> VolumeCreateRequest {
-    VolumeCreateRequest {
-        name: Some(name.to_owned()),
-        driver: Some(volume.driver.clone().unwrap_or_else(|| "local".to_owned())),
-        driver_opts: (!volume.driver_opts.is_empty()).then(|| map(&volume.driver_opts)),
-        labels: Some(resource_labels(
-            &volume.labels,
-            device,
-            app,
-            ("volume", key),
-            config,
-        )),
-        ..VolumeCreateRequest::default()
-    }
 }

@@ -24,6 +24,7 @@ mod listed;
 mod observe;
 mod pull;
 mod replace;
+mod requests;
 mod states;
 mod volume;
 
@@ -294,7 +295,7 @@ impl Engine for BollardEngine {
         config: &str,
     ) -> Result<(), EngineError> {
         let client = self.client().await?;
-        let request = create::network_request(name, device, app, key, network, config);
+        let request = requests::network_request(name, device, app, key, network, config);
         self.call(
             || format!("make the network {name}"),
             CALL,
@@ -314,7 +315,7 @@ impl Engine for BollardEngine {
         config: &str,
     ) -> Result<(), EngineError> {
         let client = self.client().await?;
-        let request = create::volume_request(name, device, app, key, volume, config);
+        let request = requests::volume_request(name, device, app, key, volume, config);
         self.call(
             || format!("make the volume {name}"),
             CALL,

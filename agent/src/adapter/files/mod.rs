@@ -224,7 +224,7 @@ impl RootedFiles {
                 io::ErrorKind::NotFound.into(),
             ));
         };
-        put(&place, from, &name)
+        put(path, &place, from, &name)
     }
 
     fn set(&self, path: &AbsPath, file: &DesiredFile) -> Result<(), Fault> {
@@ -339,7 +339,7 @@ impl RootedFiles {
                 metadata.apply_to_link(&place.dir, &name)?;
             }
         }
-        put(&place, &place.dir, &name)?;
+        put(path, &place, &place.dir, &name)?;
         self.kept
             .given_back(path)
             .map_err(system("note that its copy was put back"))

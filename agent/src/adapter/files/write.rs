@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use evenkeel_schema::path::AbsPath;
+use evenkeel_schema::service::FILES_FOLDER;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -139,11 +140,18 @@ pub(super) fn unlink_stale(dir: &OwnedFd, name: &str) -> Result<(), Fault> {
 }
 
 /// Moves `from/staged` to its place, making the directories that are missing; everything synced.
-pub(super) fn put(place: &Place, from: &OwnedFd, staged: &str) -> Result<(), Fault> {
+pub(super) fn put(
+    path: &AbsPath,
+    place: &Place,
+    from: &OwnedFd,
+    staged: &str,
+) -> Result<(), Fault> {
     let mut made: Option<OwnedFd> = None;
+    let mut private = is_private(path, place);
     for parent in &place.missing {
         let here = made.as_ref().unwrap_or(&place.dir);
-        let fresh = match rustix::fs::mkdirat(here, parent, Mode::from_raw_mode(0o755)) {
+        let mode = Mode::from_raw_mode(if private(parent) { 0o700 } else { 0o755 });
+        let fresh = match rustix::fs::mkdirat(here, parent, mode) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(Fault::System("make its directory", errno.into())),
@@ -153,8 +161,7 @@ pub(super) fn put(place: &Place, from: &OwnedFd, staged: &str) -> Result<(), Fau
             .map_err(system("open its new directory"))?;
         if fresh {
             // Whatever umask the service manager gave us.
-            rustix::fs::fchmod(&next, Mode::from_raw_mode(0o755))
-                .map_err(system("set its new directory's mode"))?;
+            rustix::fs::fchmod(&next, mode).map_err(system("set its new directory's mode"))?;
         }
         rustix::fs::fsync(&next).map_err(system("sync its new directory"))?;
         walk::sync(here).map_err(system("sync its directory"))?;
@@ -168,6 +175,19 @@ pub(super) fn put(place: &Place, from: &OwnedFd, staged: &str) -> Result<(), Fau
     }
     walk::sync(to).map_err(system("sync its directory"))?;
     walk::sync(from).map_err(system("sync its directory"))
+}
+
+/// Tells of one new directory after another whether only root may enter it: configs and secrets, which containers see by
+/// themselves, are nobody else's business.
+fn is_private(path: &AbsPath, place: &Place) -> impl FnMut(&str) -> bool + use<> {
+    let folder = FILES_FOLDER.parse().ok();
+    let top = FILES_FOLDER.rsplit('/').next().unwrap_or_default();
+    let ours = folder.is_some_and(|folder: AbsPath| path.is_within(&folder));
+    let mut below = place.real.iter().any(|part| part == top);
+    move |parent| {
+        below |= parent == top;
+        ours && below
+    }
 }
 
 /// A staging name that no other path shares, whichever directory it lies in.

@@ -259,7 +259,10 @@ fn labels(compared: &mut Compared<'_>, service: &Service, image: &ObservedImage)
 
 fn limits(compared: &mut Compared<'_>, service: &Service) {
     compared.same("mem_limit", &json!(service.memory().unwrap_or_default()));
-    compared.same("cpus", &json!(service.cpu().unwrap_or_default()));
+    // Engines tell one limit in the other's words.
+    if service.cpu_quota.is_none() && service.cpu_period.is_none() {
+        compared.same("cpus", &json!(service.cpu().unwrap_or_default()));
+    }
     let pids = compared.facts.get("pids_limit").and_then(Value::as_u64);
     match (service.pids(), pids) {
         (Some(expected), Some(_)) => compared.same("pids_limit", &json!(expected)),
@@ -382,6 +385,12 @@ fn mounts(compared: &mut Compared<'_>, spec: &ContainerSpec, image: &ObservedIma
             }
         }
     }
+    for (source, target) in &spec.files {
+        expected.insert(
+            path(target),
+            json!({"type": "bind", "source": source, "read_only": true}),
+        );
+    }
     if let Some(actual) = compared.map("volumes") {
         let from_image: BTreeSet<String> =
             image.volumes.iter().map(|target| path(target)).collect();
@@ -446,15 +455,19 @@ fn networks(compared: &mut Compared<'_>, spec: &ContainerSpec) {
         }
         return;
     }
-    let expected = match spec.service.network_mode {
+    let expected = match &spec.service.network_mode {
         Some(NetworkMode::Host) => "host",
         Some(NetworkMode::None) => "none",
         Some(NetworkMode::Bridge) => "bridge",
+        // Whose, the planner sees, which knows the other container.
+        Some(NetworkMode::Service(_) | NetworkMode::Container(_)) => "container:",
         None => return,
     };
     if let Some(actual) = compared.text("network_mode").map(str::to_owned) {
         // Docker's own name for its bridge, in containers made by hand.
-        let same = actual == expected || (expected == "bridge" && actual == "default");
+        let same = actual == expected
+            || (expected == "bridge" && actual == "default")
+            || (expected == "container:" && actual.starts_with(expected));
         if !same {
             compared.differ("network_mode", actual, expected);
         }

@@ -1,5 +1,7 @@
 //! Which device nodes of the host a container may have.
 
+use evenkeel_schema::service::Gpu;
+
 use super::patterns::{covers, is};
 
 /// Device nodes that are a whole disk, the whole memory, or a way to them.
@@ -88,6 +90,28 @@ pub(super) fn violation(path: &str, allowed: Option<&[String]>) -> Option<String
             format!("`{path}` is a disk or memory; the owner may allow it with guard.devices")
         }),
     }
+}
+
+/// A node that every GPU of a maker has: who allows it by a pattern allows the maker's GPUs.
+const GPU_NODES: [(&str, &str); 2] = [("nvidia", "/dev/nvidia0"), ("amd", "/dev/dri/renderD128")];
+
+/// Why a GPU must not be handed over. The engine picks the nodes, so the owner allows a maker's with `/dev/nvidia*` or
+/// `/dev/dri/*`; without a driver it may be either's.
+pub(super) fn gpu_violation(gpu: &Gpu, allowed: Option<&[String]>) -> Option<String> {
+    let is_meant = |maker: &str| gpu.driver.as_deref().is_none_or(|driver| driver == maker);
+    let mut nodes = GPU_NODES
+        .iter()
+        .filter(|(maker, _)| is_meant(maker))
+        .peekable();
+    if nodes.peek().is_none() {
+        let driver = gpu.driver.as_deref().unwrap_or_default().escape_debug();
+        return Some(format!("`gpus` of the driver `{driver}` can be any device"));
+    }
+    let allowed = allowed?;
+    let good = nodes.all(|(_, node)| allowed.iter().any(|pattern| is(pattern, node)));
+    (!good).then(|| {
+        "`gpus` are not among the devices that guard.devices allows (`/dev/nvidia*`, `/dev/dri/*`)".to_owned()
+    })
 }
 
 /// Why a device must not be handed over, by what it really is. One that its owner names by its declared name alone is

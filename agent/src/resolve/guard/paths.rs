@@ -6,7 +6,8 @@ use super::patterns::{canonical, covers, holds};
 
 /// The agent's own, beside its state directory and what its configuration names: who can write these can unlock
 /// everything.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
+    evenkeel_schema::service::FILES_FOLDER,
     "/etc/evenkeel",
     "/etc/default/evenkeel",
     "/etc/credstore*/evenkeel*",

@@ -27,11 +27,24 @@ pub(super) fn asked(service: &Service) -> Vec<String> {
         security_opt,
         sysctls,
         oom_score_adj,
+        cgroup,
+        cgroup_parent,
+        device_cgroup_rules,
+        oom_kill_disable,
+        runtime,
+        uts,
+        cpu_rt_runtime,
+        storage_opt,
         // Judged as paths, devices and images.
         image: _,
         volumes: _,
         devices: _,
         logging: _,
+        gpus: _,
+        deploy: _,
+        // Files that the agent makes in a place of its own.
+        configs: _,
+        secrets: _,
         // Inside the container, or less than it has without.
         command: _,
         entrypoint: _,
@@ -46,7 +59,19 @@ pub(super) fn asked(service: &Service) -> Vec<String> {
         mem_limit: _,
         nano_cpus: _,
         pids_limit: _,
-        deploy: _,
+        annotations: _,
+        cpu_period: _,
+        cpu_quota: _,
+        cpu_rt_period: _,
+        cpu_shares: _,
+        cpuset: _,
+        mac_address: _,
+        mem_reservation: _,
+        mem_swappiness: _,
+        memswap_limit: _,
+        profiles: _,
+        scale: _,
+        replica: _,
         read_only: _,
         tmpfs: _,
         cap_drop: _,
@@ -79,15 +104,49 @@ pub(super) fn asked(service: &Service) -> Vec<String> {
         let names: Vec<&str> = cap_add.iter().map(String::as_str).collect();
         asked.push(format!("`cap_add` ({})", names.join(", ")));
     }
-    if *network_mode == Some(NetworkMode::Host) {
-        asked.push("`network_mode: host`".to_owned());
+    match network_mode {
+        // A service of this app is judged by itself; a container of somebody else's is not.
+        Some(NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_)) | None => {}
+        Some(mode @ (NetworkMode::Host | NetworkMode::Container(_))) => {
+            asked.push(format!("`network_mode: {}`", String::from(mode.clone())));
+        }
     }
-    for (key, value) in [("pid", pid), ("ipc", ipc), ("userns_mode", userns_mode)] {
-        // Of one's own, or none; anything else is shared with something that is not this container.
+    let namespaces = [
+        ("pid", pid),
+        ("ipc", ipc),
+        ("userns_mode", userns_mode),
+        ("uts", uts),
+        ("cgroup", cgroup),
+    ];
+    for (key, value) in namespaces {
+        // Of one's own, none, or a service's of this app, which is judged by itself; anything else is shared with
+        // something that is not this app's.
         if let Some(value) = value
             && !matches!(value.as_str(), "private" | "shareable" | "none")
+            && !value.starts_with("service:")
         {
             asked.push(format!("`{key}: {value}`"));
+        }
+    }
+    // Rules reach nodes that `devices` does not name; a runtime is a program of the owner's; a control group above the
+    // container's may hold the agent's; what the kernel never ends can end everything else.
+    for rule in device_cgroup_rules {
+        asked.push(format!("`device_cgroup_rules: {}`", rule.escape_debug()));
+    }
+    for (key, value) in [("runtime", runtime), ("cgroup_parent", cgroup_parent)] {
+        if let Some(value) = value {
+            asked.push(format!("`{key}: {}`", value.escape_debug()));
+        }
+    }
+    if *oom_kill_disable {
+        asked.push("`oom_kill_disable`".to_owned());
+    }
+    if cpu_rt_runtime.is_some_and(|runtime| runtime != 0) {
+        asked.push("`cpu_rt_runtime`".to_owned());
+    }
+    for name in storage_opt.keys() {
+        if name != "size" {
+            asked.push(format!("`storage_opt: {}`", name.escape_debug()));
         }
     }
     for option in security_opt {

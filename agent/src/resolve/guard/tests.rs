@@ -136,6 +136,17 @@ fn the_hosts_privileges_need_the_owners_word() {
         "sysctls = { 'net/../kernel/core_pattern' = 'x' }",
         "sysctls = { 'vm.swappiness' = '1' }",
         "oom_score_adj = -1000",
+        "uts = 'host'",
+        "cgroup = 'host'",
+        "cgroup_parent = 'system.slice'",
+        "runtime = 'other'",
+        "device_cgroup_rules = ['b *:* rwm']",
+        "oom_kill_disable = true",
+        "cpu_rt_runtime = 1000",
+        "storage_opt = { 'dm.x' = '1' }",
+        "pid = 'container:other'",
+        "ipc = 'container:other'",
+        "network_mode = 'container:other'",
     ];
     for rest in asked {
         assert_eq!(
@@ -153,6 +164,9 @@ fn the_hosts_privileges_need_the_owners_word() {
         "cap_drop = ['ALL']",
         "ipc = 'shareable'",
         "network_mode = 'none'",
+        "cgroup = 'private'",
+        "storage_opt = { size = '1g' }",
+        "gpus = 'all'",
         "oom_score_adj = 500",
         "oom_score_adj = -500",
     ] {
@@ -302,14 +316,55 @@ fn images_are_judged_by_pattern() {
 }
 
 #[test]
+fn gpus_are_devices_of_the_owner() {
+    let only = |pattern: &str| GuardSection {
+        devices: Some(vec![pattern.to_owned()]),
+        ..GuardSection::default()
+    };
+    let nvidia = service("gpus = [{ driver = 'nvidia', count = 1 }]");
+    let reserved = service(
+        "deploy.resources.reservations.devices = [{ capabilities = ['gpu'], driver = 'nvidia' }]",
+    );
+    for app in [&nvidia, &reserved] {
+        assert_eq!(judged(app, &GuardSection::default()), [""; 0]);
+        assert_eq!(judged(app, &only("/dev/nvidia*")), [""; 0]);
+        assert_eq!(judged(app, &only("/dev/ttyUSB*")).len(), 1);
+    }
+    // Without a driver the engine may pick another maker's.
+    assert_eq!(
+        judged(&service("gpus = 'all'"), &only("/dev/nvidia*")).len(),
+        1
+    );
+    let any = service("gpus = [{ driver = 'cdi', device_ids = ['vendor.com/class=x'] }]");
+    assert_eq!(judged(&any, &GuardSection::default()).len(), 1);
+}
+
+#[test]
+fn where_configs_and_secrets_lie_nothing_else_can_be_declared_or_mounted() {
+    let app = "[services.a]\nimage = 'IMAGE'\nsecrets = ['s']\n[secrets.s]\ncontent = 'x'\n";
+    let narrow = GuardSection {
+        paths: Some(vec!["/srv".parse().unwrap()]),
+        ..GuardSection::default()
+    };
+    assert_eq!(judged(app, &GuardSection::default()), [""; 0]);
+    assert_eq!(judged(app, &narrow), [""; 0]);
+    for source in [
+        "/var/lib/evenkeel-files",
+        "/var/lib/evenkeel-files/app/secrets/a/s",
+        "/var/lib",
+    ] {
+        let mount = service(&format!("volumes = ['{source}:/x']"));
+        assert_eq!(
+            judged(&mount, &GuardSection::default()).len(),
+            1,
+            "{source}"
+        );
+    }
+}
+
+#[test]
 fn what_could_leave_the_container_and_is_not_judged_cannot_be_declared() {
     for rest in [
-        "gpus = 'all'",
-        "runtime = 'x'",
-        "cgroup_parent = 'x'",
-        "cgroup = 'host'",
-        "uts = 'host'",
-        "device_cgroup_rules = ['a *:* rwm']",
         "use_api_socket = true",
         "credential_spec = { file = '/etc/shadow' }",
         "volumes_from = ['b']",
@@ -318,15 +373,20 @@ fn what_could_leave_the_container_and_is_not_judged_cannot_be_declared() {
         "env_file = '/etc/shadow'",
         "extends = { file = '/etc/x', service = 'a' }",
         "label_file = '/etc/x'",
-        "storage_opt = { size = '1g' }",
         "post_start = [{ command = 'x', privileged = true }]",
-        "pid = 'container:other'",
         "pid = 'service:b'",
-        "ipc = 'container:other'",
-        "network_mode = 'container:other'",
         "network_mode = 'ns:/proc/1/ns/net'",
         "userns_mode = 'keep-id'",
         "devices = ['vendor.com/class=device']",
+        "env_file = '../../fleet.toml'",
+        "env_file = 'a/../../../x'",
+        "label_file = { path = '/etc/x' }",
+        "extends = { file = '../other/compose.yaml', service = 'a' }",
+        "configs = ['c']\n[configs.c]\nfile = '/etc/shadow'",
+        "configs = ['c']\n[configs.c]\nfile = '../../fleet.toml'",
+        "secrets = ['c']\n[secrets.c]\nexternal = true",
+        "secrets = ['c']\n[secrets.c]\nfile = '.'",
+        "pid = 'ns:/proc/1/ns/pid'",
         "volumes = ['/:/x']",
         "volumes = ['../x:/x']",
         "volumes = ['~/x:/x']",
