@@ -22,7 +22,9 @@ away() {
 trap away EXIT
 trap 'exit 1' INT TERM
 safe=nosuid,nodev,noexec
-mount -o "rw,$safe" "$device" "$place" 2>/dev/null || mount -o "ro,$safe" "$device" "$place"
+# The kernel reads what a stranger wrote here: as these file systems, and as no other.
+kinds=vfat,exfat,ext4
+mount -t "$kinds" -o "rw,$safe" "$device" "$place" 2>/dev/null || mount -t "$kinds" -o "ro,$safe" "$device" "$place"
 if [ ! -f "$place/published.json" ]; then
     echo "$device holds no revision: \`evenkeel bundle --out DIR\` makes one" >&2
     exit 0

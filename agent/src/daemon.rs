@@ -415,6 +415,7 @@ impl<'a, W: World> Daemon<'a, W> {
         requests: &mut mpsc::Receiver<Asked>,
         signals: &mut mpsc::Receiver<Signal>,
     ) -> Urgency {
+        let due = self.due.take();
         if !self.waiting.is_empty() || std::mem::take(&mut self.poked) {
             return Urgency::Asked;
         }
@@ -424,7 +425,7 @@ impl<'a, W: World> Daemon<'a, W> {
         }
         let wait = self.no_later(outcome, self.at_most(self.next_wait(outcome)));
         let now = Instant::now();
-        let deadline = match self.due.take() {
+        let deadline = match due {
             Some(due) => due.min(now + wait),
             None => now + wait,
         };

@@ -126,8 +126,8 @@ fn a_first_revision_that_was_carried_here_is_verified_like_any_other() {
 }
 
 #[test]
-fn a_pass_from_a_place_of_its_own_is_no_request_to_the_daemon() {
-    let world = World::of_files("offline-daemon");
+fn a_pass_from_a_place_of_its_own_is_asked_of_a_running_daemon() {
+    let mut world = World::of_files("offline-daemon");
     world.one_file("1\n");
     world.release_and_sync("First");
     let nowhere = world
@@ -142,19 +142,19 @@ fn a_pass_from_a_place_of_its_own_is_no_request_to_the_daemon() {
         "{}",
         nowhere.text()
     );
+    // It looks at nothing by itself in this time.
+    world.device.settings.interval = "1h".to_owned();
     let daemon = world.device.spawn_daemon();
-    let socket = world.device.state_dir().join("evenkeel.sock");
-    wait_for("the daemon to listen", || socket.exists().then_some(()));
+    world.device.sync().expect_code(0);
+    world.one_file("2\n");
+    let second = world.repo.release("Second");
     let from = world.repo.bare();
-    let said = world
+    world
         .device
         .evenkeel(&["sync", "--from", from.to_str().unwrap()])
-        .expect_code(1);
-    assert!(
-        said.text().contains("systemctl stop evenkeel"),
-        "{}",
-        said.text()
-    );
+        .expect_code(0);
+    let status = world.device.status_json();
+    assert_eq!(status["revision"]["last_good"], second.as_str());
     assert_eq!(daemon.stop(), Some(0));
 }
 

@@ -357,6 +357,15 @@ impl Registries {
             }
             let response = request.send().map_err(connection)?;
             if !response.status().is_redirection() {
+                if response.status() == StatusCode::UNAUTHORIZED && place.origin() != home.origin()
+                {
+                    // Whoever that is, it is not the registry: it gets no login, and does not say where to bring one.
+                    return Err(answer(
+                        asked,
+                        "the registry sends elsewhere for it, and there a login is wanted"
+                            .to_owned(),
+                    ));
+                }
                 return Ok(response);
             }
             let to = response

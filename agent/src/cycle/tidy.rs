@@ -62,7 +62,12 @@ impl<W: World> Agent<W> {
             return;
         };
         let mut again = None;
-        for image in of.2.iter().filter(|image| !needed.contains(*image)) {
+        // Two names may be of one image, and that goes with neither while the other is needed.
+        let contents: BTreeSet<&str> = needed.iter().map(|image| content(image)).collect();
+        for image in
+            of.2.iter()
+                .filter(|image| !contents.contains(content(image)))
+        {
             match self.world.engine().drop_image(image).await {
                 Ok(Dropped::Gone) => {
                     tracing::info!("the image {image} is removed: no kept revision needs it");
@@ -117,6 +122,11 @@ impl<W: World> Agent<W> {
         }
         Some(needed)
     }
+}
+
+/// What an image's name says of its content; the whole name, where that is nothing.
+fn content(image: &str) -> &str {
+    image.split_once('@').map_or(image, |(_, digest)| digest)
 }
 
 fn images_of(state: &DesiredState) -> impl Iterator<Item = String> {

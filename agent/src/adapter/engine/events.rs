@@ -31,6 +31,10 @@ const FOLLOWS: Duration = Duration::from_millis(300);
 /// these; after that the next pass looks.
 const AGAIN: Duration = Duration::from_secs(2);
 const TRIES: u32 = 5;
+/// A connection that ends sooner is a try that failed.
+const LASTING: Duration = Duration::from_secs(60);
+/// So many bytes untaken, and there may have been more than a socket holds.
+const UNREAD: usize = 64 * 1024;
 /// One event is some hundred bytes, and labels.
 const LONGEST: usize = 256 * 1024;
 
@@ -84,6 +88,7 @@ struct Listening {
     stream: Rc<UnixStream>,
     /// What has come of the next line.
     rest: Vec<u8>,
+    since: Instant,
 }
 
 #[derive(Deserialize)]
@@ -176,11 +181,13 @@ impl Events {
             return Came::Nothing;
         };
         let mut came = Came::Nothing;
+        let mut taken = 0;
         let mut piece = [0; 16 * 1024];
         loop {
             match now.stream.try_read(&mut piece) {
                 Ok(0) => break came = Came::End,
                 Ok(read) => {
+                    taken += read;
                     now.rest.extend_from_slice(&piece[..read]);
                     while let Some(end) = now.rest.iter().position(|byte| *byte == b'\n') {
                         let line: Vec<u8> = now.rest.drain(..=end).collect();
@@ -195,9 +202,21 @@ impl Events {
                 Err(_) => break came = Came::End,
             }
         }
+        if taken > UNREAD {
+            // Nobody took it for a while, and an engine throws away what finds no room.
+            self.seen.borrow_mut().clear();
+        }
+        let lasted = now.since.elapsed() >= LASTING;
+        if lasted {
+            self.tries.set(0);
+        }
         if came == Came::End {
             *listening = None;
             self.seen.borrow_mut().clear();
+            if !lasted {
+                // An engine that ends what it tells at once has lost nothing in between.
+                return Came::Nothing;
+            }
         }
         came
     }
@@ -278,15 +297,6 @@ impl BollardEngine {
     /// A connection at which the engine tells; waits for ever where there is none.
     async fn listen(&self) -> Rc<UnixStream> {
         loop {
-            if let Ok(Ok(stream)) = tokio::time::timeout(CALL, self.ask_to_be_told()).await {
-                self.events.tries.set(0);
-                let stream = Rc::new(stream);
-                self.events.listening.replace(Some(Listening {
-                    stream: Rc::clone(&stream),
-                    rest: Vec::new(),
-                }));
-                return stream;
-            }
             let tries = self.events.tries.get();
             if tries >= TRIES {
                 // The next rest begins anew.
@@ -294,7 +304,18 @@ impl BollardEngine {
                 std::future::pending::<()>().await;
             }
             self.events.tries.set(tries + 1);
-            tokio::time::sleep(AGAIN * 2_u32.pow(tries)).await;
+            if tries > 0 {
+                tokio::time::sleep(AGAIN * 2_u32.pow(tries - 1)).await;
+            }
+            if let Ok(Ok(stream)) = tokio::time::timeout(CALL, self.ask_to_be_told()).await {
+                let stream = Rc::new(stream);
+                self.events.listening.replace(Some(Listening {
+                    stream: Rc::clone(&stream),
+                    rest: Vec::new(),
+                    since: Instant::now(),
+                }));
+                return stream;
+            }
         }
     }
 

@@ -104,7 +104,10 @@ impl BollardEngine {
                 .await?;
             if let Some(inspected) = inspected {
                 let seen = self.container(engine_id, &inspected);
-                self.events.saw(client.kind, &seen, listed);
+                // The engine tells of what carries our label, and of no other.
+                if known.is_none() {
+                    self.events.saw(client.kind, &seen, listed);
+                }
                 view.containers.entry(service).or_default().push(seen);
             }
         }

@@ -279,9 +279,11 @@ impl BollardEngine {
             let mut answer = std::pin::pin!(client.docker.import_image(options, body, None));
             let mut seen = (0, Instant::now());
             loop {
+                let mut told = false;
                 match tokio::time::timeout(TICK, answer.next()).await {
                     Ok(None) => break Ok(()),
                     Ok(Some(Ok(line))) => {
+                        told = true;
                         let message = line.error_detail.and_then(|detail| detail.message);
                         if let Some(message) = message {
                             break Err(message);
@@ -291,7 +293,8 @@ impl BollardEngine {
                     Err(_) => {}
                 }
                 let now = sent.load(Ordering::Relaxed);
-                if now != seen.0 {
+                // All of it is there long before it is unpacked, and of that the engine tells.
+                if now != seen.0 || told {
                     seen = (now, Instant::now());
                     progress(&PullProgress::from([(key.clone(), (now, all))]));
                 } else if seen.1.elapsed() > SILENCE {
