@@ -44,6 +44,21 @@ const WAKES: [&str; 11] = [
     "restart",
 ];
 
+/// What Docker is asked to tell: what wakes, and what makes a look at the container worth while.
+const TOLD: [&str; 11] = [
+    "die",
+    "oom",
+    "destroy",
+    "rename",
+    "update",
+    "pause",
+    "unpause",
+    "start",
+    "restart",
+    "kill",
+    "health_status",
+];
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -320,11 +335,17 @@ impl BollardEngine {
     }
 
     async fn ask_to_be_told(&self) -> io::Result<UnixStream> {
-        let Client { docker, .. } = self.client().await.map_err(io::Error::other)?;
-        let filters = serde_json::json!({
+        let Client { docker, kind, .. } = self.client().await.map_err(io::Error::other)?;
+        let mut filters = serde_json::json!({
             "type": ["container"],
             "label": [format!("{DEVICE}={}", self.device)],
         });
+        match kind {
+            // Without this each health check that is run wakes this process.
+            Kind::Docker => filters["event"] = serde_json::json!(TOLD),
+            // Its words are its own in each version: all is taken, and what is not known wakes nobody.
+            Kind::Podman => {}
+        }
         let filters = states::escaped(&filters.to_string());
         let stream = self
             .request(&docker, &format!("/events?filters={filters}"))
